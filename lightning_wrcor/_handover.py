@@ -1,0 +1,111 @@
+"""What the callback and the module have in common once a network is to be handed over to training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from torch import nn
+
+from lightning_wrcor import _trainer
+from lightning_wrcor._reach import unreached_parameters
+from lightning_wrcor.search import SearchResult, Winner
+
+
+def find_network(pl_module: LightningModule, attribute: str | None) -> str:
+    """The attribute of a LightningModule that holds its network.
+
+    Args:
+        pl_module: the module.
+        attribute: the user's word for it, or None to find it.
+
+    Raises:
+        MisconfigurationException: when the attribute is no module, when there are several candidates or none, or when
+            it is compiled; the message lists what there is.
+    """
+    children = dict(pl_module.named_children())
+    listed = ", ".join(children) or "none"
+    where = type(pl_module).__name__
+    if attribute is None:
+        holders = [name for name, child in children.items() if any(True for _ in child.parameters())]
+        if len(holders) != 1:
+            what = "no network" if not holders else f"several modules with parameters ({', '.join(holders)})"
+            raise MisconfigurationException(
+                f"{where} has {what}; say which one the search shall replace with attribute=... (its modules: {listed})."
+            )
+        attribute = holders[0]
+    if attribute not in children:
+        raise MisconfigurationException(
+            f"attribute={attribute!r} is no module of {where} (its modules: {listed}). Build a network of any kind in "
+            "__init__; the search replaces it."
+        )
+    if hasattr(children[attribute], "_orig_mod"):
+        raise MisconfigurationException(
+            f"{where}.{attribute} is compiled, and the network that replaces it would not be. Leave torch.compile to the "
+            "module's configure_model(), which runs after the search, or compile the whole LightningModule."
+        )
+    return attribute
+
+
+def freeze_unreached(network: nn.Module, input_size: tuple[int, int, int]) -> None:
+    """Freeze parameters that the output never depends on: they can learn nothing, and DDP would wait for them."""
+    try:
+        names = unreached_parameters(network, input_size)
+    except Exception as error:
+        rank_zero_warn(
+            f"Whether all parameters reach the output could not be found out ({error}). If distributed training complains "
+            "about unused parameters, use strategy='ddp_find_unused_parameters_true'."
+        )
+        return
+    for name in names:
+        network.get_parameter(name).requires_grad_(False)
+    if names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        rank_zero_info(f"{len(names)} parameters never reach the output and are frozen: {shown}.")
+
+
+def check_optimisers(trainer: Trainer, network: nn.Module) -> None:
+    """Refuse to train when the winner's parameters are in no optimiser.
+
+    Raises:
+        MisconfigurationException: with the likely cause.
+    """
+    if "DeepSpeed" in type(trainer.strategy).__name__:  # its optimisers hold partitions of their own
+        return
+    missing, total = _trainer.untrained_parameters(trainer, network)
+    if missing:
+        raise MisconfigurationException(
+            f"{len(missing)} of the {total} trainable parameters of the network are in no optimiser (first: {missing[0]}), "
+            "so they would not be trained. The optimiser was made before the search replaced the network: with Lightning "
+            "CLI's --optimizer, use LightningCLI(auto_configure_optimizers=False) and build it in configure_optimizers; "
+            "parameters that shall stay fixed need requires_grad_(False)."
+        )
+
+
+def report_winner(trainer: Trainer, winner: Winner, result: SearchResult | None) -> None:
+    """Tell the Trainer's loggers, and write ``search.json`` and ``selected.yaml`` into its log folder."""
+    folder = trainer.log_dir or trainer.default_root_dir  # all ranks ask: it may be broadcast
+    figures = {f"search/{name}": winner.summary[name] for name in ("score", "params", "macs") if name in winner.summary}
+    if result is not None:
+        figures["search/candidates"] = len(result.history)
+        figures["search/seconds"] = result.seconds
+        figures |= {f"search/rank_correlation_{name}": value for name, value in result.baselines.items()}
+    for logger in trainer.loggers:
+        if figures:
+            logger.log_metrics(figures, step=0)
+        logger.log_hyperparams({"winner": winner.name})
+    if result is not None and not _trainer.is_fast_dev_run(trainer):
+        _write(folder, winner, result)
+
+
+@rank_zero_only
+def _write(folder: str, winner: Winner, result: SearchResult) -> None:
+    import yaml  # jsonargparse brings it
+
+    result.to_json(Path(folder) / "search.json")
+    # The form of a Lightning CLI file; the recipe reads it as well.
+    chosen = {"model": {"init_args": {"space": winner.space, "genotype": winner.name}}}
+    text = "# The winner of a search: given after the configuration (--config), it is trained without searching.\n"
+    (Path(folder) / "selected.yaml").write_text(text + yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")

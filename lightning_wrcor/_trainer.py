@@ -1,0 +1,253 @@
+"""Every touch of the Trainer's insides, in one place; each has a test that breaks first when Lightning changes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SequentialSampler, Subset
+
+from lightning_wrcor._random import own_random_numbers
+from lightning_wrcor.search import CHECKPOINT_KEY, Ranks, Winner
+
+Read = Callable[[Any], tuple[Tensor, Tensor]]
+"""Turns a batch of the user's loader into ``(images, labels)``."""
+
+
+class TrainerRanks(Ranks):
+    """The Trainer's processes."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.rank = trainer.global_rank
+        self.world_size = trainer.world_size
+        if self.world_size > 1 and not torch.distributed.is_initialized():
+            raise MisconfigurationException(
+                f"{type(trainer.strategy).__name__} runs {self.world_size} processes without torch.distributed, which the "
+                "search shares its scores through. Search on one device first and train with genotype=..."
+            )
+
+    def gather(self, items: list[Any]) -> list[list[Any]]:
+        """What every process gave, in order of rank."""
+        if self.world_size == 1:
+            return [items]
+        gathered: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(gathered, items)
+        return gathered
+
+    def broadcast(self, value: Any) -> Any:
+        """What rank 0 gave."""
+        if self.world_size == 1:
+            return value
+        held = [value]
+        torch.distributed.broadcast_object_list(held, src=0)
+        return held[0]
+
+
+def requested_checkpoint(trainer: Trainer) -> str | None:
+    """The checkpoint that this ``fit``, ``validate``, ``test`` or ``predict`` is going to load, or None.
+
+    Lightning shows it to nobody before the weights are loaded (``trainer.ckpt_path`` is None in ``setup``), yet the
+    network must be right before that: it is read from the running ``Trainer._run``.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_run" and frame.f_locals.get("self") is trainer:
+            path = frame.f_locals.get("ckpt_path")
+            return str(path) if path else None
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return str(trainer.ckpt_path) if trainer.ckpt_path else None
+
+
+def read_checkpoint(path: str | os.PathLike[str], device: str = "meta") -> dict[str, Any]:
+    """A checkpoint's contents, by default without its weights; a folder (sharded) gives its ``meta.pt``."""
+    local = Path(path)
+    if local.is_dir():
+        local = local / "meta.pt"
+        if not local.exists():
+            raise FileNotFoundError(
+                f"{path} is a checkpoint folder of a kind that cannot be looked into. Turn it into one file first "
+                "(python -m lightning.pytorch.utilities.consolidate_checkpoint)."
+            )
+    if local.exists():
+        loaded = torch.load(local, map_location=device, mmap=device == "meta", weights_only=True)
+    else:
+        import fsspec  # Lightning brings it: remote checkpoints (s3://, gs://)
+
+        with fsspec.open(str(path), "rb") as file:
+            loaded = torch.load(file, map_location=device, weights_only=True)
+    return dict(loaded)
+
+
+def stored_winner(trainer: Trainer, path: str) -> Winner | None:
+    """The winner in a checkpoint; rank 0 reads it for all."""
+    ranks = TrainerRanks(trainer)
+    data: Any = None
+    if ranks.rank == 0:
+        try:
+            data = read_checkpoint(path).get(CHECKPOINT_KEY)
+        except Exception as error:  # raised on every rank below, so that none waits for the others
+            data = error
+    data = ranks.broadcast(data)
+    if isinstance(data, Exception):
+        raise data
+    return Winner.from_dict(data) if data is not None else None
+
+
+def remember_in_checkpoints(module: LightningModule, winner: Winner) -> None:
+    """Write the winner into every checkpoint of the module, those with weights only included.
+
+    Lightning asks callbacks for state only in full checkpoints, but the module's ``on_save_checkpoint`` always.
+    """
+    original = type(module).on_save_checkpoint
+
+    def on_save_checkpoint(checkpoint: dict[str, Any]) -> None:
+        original(module, checkpoint)
+        checkpoint[CHECKPOINT_KEY] = winner.to_dict()
+
+    module.on_save_checkpoint = on_save_checkpoint  # type: ignore[method-assign]
+
+
+def probe_batch(trainer: Trainer, batch_size: int, seed: int, read: Read) -> tuple[Tensor, Tensor]:
+    """One batch from the training data, the same on every rank, on the Trainer's device.
+
+    The training loader, its sampler and all random numbers are left as they were. Called by all ranks together.
+
+    Args:
+        trainer: in ``setup``, with the data module set up.
+        batch_size: images to draw (fewer where the data set is smaller).
+        seed: chooses the images and their augmentation.
+        read: turns a batch of the loader into ``(images, labels)``.
+    """
+    ranks = TrainerRanks(trainer)
+    drawn: Any
+    try:
+        with own_random_numbers(seed):
+            drawn = _draw(_first_loader(trainer), batch_size, seed, read)
+    except Exception as error:  # raised on every rank below, so that none waits for the others
+        drawn = error
+    outcomes = [rank[0] for rank in ranks.gather([drawn if isinstance(drawn, Exception) else None])]
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    images, labels = ranks.broadcast(drawn)
+    device = trainer.strategy.root_device
+    return images.to(device), labels.to(device)
+
+
+def _first_loader(trainer: Trainer) -> Any:
+    source = trainer.fit_loop._data_source
+    try:
+        loader = source.dataloader()
+    except Exception as error:
+        raise MisconfigurationException(
+            f"The search needs one batch of the training data before fit begins, and train_dataloader() failed: "
+            f"{type(error).__name__}: {error}. If the module makes its data in its own setup(), which runs later, move that "
+            "to a LightningDataModule or pass the loaders to fit()."
+        ) from error
+    if loader is None:
+        raise MisconfigurationException("There is no training data: train_dataloader() gave None.")
+    while True:
+        if isinstance(loader, Mapping):
+            loader = next(iter(loader.values()))
+        elif isinstance(loader, (list, tuple)):
+            loader = loader[0]
+        elif type(loader).__name__ == "CombinedLoader":
+            loader = loader.iterables
+        else:
+            return loader
+
+
+def _draw(loader: Any, batch_size: int, seed: int, read: Read) -> tuple[Tensor, Tensor]:
+    plain_samplers = (RandomSampler, SequentialSampler, DistributedSampler)
+    if (
+        isinstance(loader, DataLoader)
+        and hasattr(loader.dataset, "__len__")
+        and hasattr(loader.dataset, "__getitem__")
+        and loader.batch_size is not None
+        and isinstance(loader.sampler, plain_samplers)
+    ):
+        # A loader of our own over the same data: the user's loader, its workers and sampler are never touched.
+        order = torch.randperm(len(loader.dataset), generator=torch.Generator().manual_seed(seed))
+        chosen = Subset(loader.dataset, order[:batch_size].tolist())
+        own: Iterable[Any] = DataLoader(chosen, batch_size=batch_size, collate_fn=loader.collate_fn)
+        return _read(next(iter(own)), read)
+    generators = [
+        generator
+        for holder in (loader, getattr(loader, "sampler", None))
+        if isinstance(generator := getattr(holder, "generator", None), torch.Generator)
+    ]
+    states = [generator.get_state() for generator in generators]
+    images, labels, count = [], [], 0
+    try:
+        for batch in loader:
+            image, label = _read(batch, read)
+            images.append(image)
+            labels.append(label)
+            count += len(image)
+            if count >= batch_size:
+                break
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        if getattr(loader, "_iterator", None) is not None:  # persistent workers: training starts its own
+            loader._iterator._shutdown_workers()
+            loader._iterator = None
+    if not images:
+        raise MisconfigurationException("The training loader gave no batch.")
+    return torch.cat(images)[:batch_size], torch.cat(labels)[:batch_size]
+
+
+def _read(batch: Any, read: Read) -> tuple[Tensor, Tensor]:
+    images, labels = read(batch)
+    return images.detach().cpu(), labels.detach().cpu()
+
+
+def check_callback_order(trainer: Trainer, position: int) -> None:
+    """Refuse weight averaging that copies the network before the search has chosen it.
+
+    Args:
+        trainer: the Trainer.
+        position: index of the search in ``trainer.callbacks``.
+    """
+    averaging: tuple[type, ...] = (StochasticWeightAveraging,)
+    try:
+        from lightning.pytorch.callbacks import WeightAveraging  # since Lightning 2.6
+
+        averaging = (*averaging, WeightAveraging)
+    except ImportError:
+        pass
+    for callback in trainer.callbacks[:position]:  # type: ignore[attr-defined]
+        if isinstance(callback, averaging):
+            raise MisconfigurationException(
+                f"{type(callback).__name__} stands before ZeroShotSearch in the Trainer's callbacks, so it would average "
+                "the network that is about to be replaced. Put ZeroShotSearch first: "
+                f"callbacks=[ZeroShotSearch(...), {type(callback).__name__}(...)]."
+            )
+
+
+def is_fast_dev_run(trainer: Trainer) -> bool:
+    """Whether this run only tries the code (``fast_dev_run`` of True or a number of batches)."""
+    return bool(getattr(trainer, "fast_dev_run", False))
+
+
+def starts_processes_by_spawning(trainer: Trainer) -> bool:
+    """Whether the processes are children of this one (ddp_spawn, notebooks): the parent's module stays untrained."""
+    launcher = getattr(trainer.strategy, "launcher", None)
+    return bool(launcher is not None and type(launcher).__name__ == "_MultiProcessingLauncher")
+
+
+def untrained_parameters(trainer: Trainer, network: nn.Module) -> tuple[list[str], int]:
+    """Names of the network's trainable parameters that no optimiser holds, and how many trainable ones there are."""
+    held = {id(p) for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
+    trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    return [name for name, parameter in trainable.items() if id(parameter) not in held], len(trainable)

@@ -1,0 +1,148 @@
+"""One forward pass, and the backward pass where it is needed, with observers at every non-linearity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_wrcor.inspection import Call, Tracer, assign_layers
+from lightning_wrcor.proxies._base import Needs, Observer, PassRecord
+
+
+def run_pass(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    needs: Needs,
+    observers: Sequence[Observer],
+    layers: Mapping[str, int] | None = None,
+) -> PassRecord:
+    """Run the batch through the network and show every response to the observers.
+
+    The gradient at one non-linearity is taken on an alias of its input, so that a tensor with several consumers gives
+    each its own. Weights need no gradient; the graph starts at the first non-linearity.
+
+    Args:
+        network: prepared for scoring; its parameters need no gradient.
+        images: ``(B, C, H, W)``.
+        labels: ``(B,)`` whole numbers or ``(B, classes)`` probabilities.
+        needs: whether gradients are needed, whether gates count.
+        observers: receive activations in call order, then gradients as the backward pass reaches them.
+        layers: layer map, or None for the rule for any network.
+
+    Raises:
+        ValueError: for a network without non-linearities, one whose output is no logits, labels out of range, or parts
+            that cannot be seen.
+        RuntimeError: when a gradient that exists was not seen.
+    """
+    sources: dict[int, Any] = {}
+    received: set[int] = set()
+
+    def gradient(call: Call, value: Tensor) -> None:
+        received.add(call.index)
+        for observer in observers:
+            observer.see(call, "gradient", value.detach())
+
+    def visit(call: Call, tensor: Tensor) -> Tensor:
+        with torch.no_grad():
+            for observer in observers:
+                observer.see(call, "activation", tensor.detach())
+        if not needs.gradients:
+            return tensor
+        if tensor.requires_grad:
+            alias = tensor.view_as(tensor)
+            sources[call.index] = alias.grad_fn
+        else:
+            # Nothing before this call needs a gradient: the graph starts here.
+            alias = tensor.detach().requires_grad_()
+            alias.register_post_accumulate_grad_hook(_drop_grad)
+            sources[call.index] = alias
+        alias.register_hook(partial(gradient, call))
+        return alias
+
+    with torch.set_grad_enabled(needs.gradients), Tracer(network, visit, gates=needs.gates) as tracer:
+        logits = _logits(network(images), len(images))
+        tracer.stop()
+        if not tracer.calls:
+            seen = ", ".join(f"{count} {kind}" for kind, count in tracer.gates_seen.items())
+            raise ValueError(
+                f"{type(network).__name__} calls no non-linearity that counts"
+                + (f" (gates: {seen}; the option gates=True counts them)." if seen else ".")
+            )
+        if needs.gradients and tracer.hidden:
+            raise ValueError(
+                f"Non-linearities of {tracer.hidden[0]!r} ran without autograd (a reentrant checkpoint or no_grad), so they "
+                "have no gradient. Switch checkpointing off, or use use_reentrant=False."
+            )
+        record = PassRecord(calls=tracer.calls, gates_seen=dict(tracer.gates_seen))
+        record.layers = assign_layers(network, tracer.calls, layers)
+        _check_labels(labels, logits)
+        loss = F.cross_entropy(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, labels)
+        record.loss = float(loss.detach())
+        if needs.gradients:
+            leaves, nodes = _graph(loss)
+            record.unseen = tracer.unseen(nodes)
+            if loss.requires_grad:
+                loss.backward()
+            for call in tracer.calls:
+                if call.index in received:
+                    continue
+                source = sources[call.index]
+                if (id(source) in leaves) if isinstance(source, Tensor) else (source in nodes):
+                    raise RuntimeError(
+                        f"The gradient at {call.kind} in {call.module!r} exists but was not seen; please report this "
+                        "network as a bug of lightning_wrcor."
+                    )
+                record.unreached.append(call.index)
+    return record
+
+
+def _drop_grad(tensor: Tensor) -> None:
+    tensor.grad = None
+
+
+def _logits(output: Any, batch_size: int) -> Tensor:
+    """The logits in what a network returns: a tensor, the first of several, or ``logits`` in a mapping."""
+    if isinstance(output, Mapping):
+        output = output.get("logits", next(iter(output.values()), None))
+    elif isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    if isinstance(output, Tensor) and output.dim() == 2 and len(output) == batch_size:
+        return output
+    got = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+    raise ValueError(f"A network that is scored returns logits of shape ({batch_size}, classes); this one gave {got}.")
+
+
+def _check_labels(labels: Tensor, logits: Tensor) -> None:
+    classes = logits.shape[1]
+    if labels.is_floating_point():
+        if labels.shape != logits.shape:
+            raise ValueError(f"Label probabilities of shape {tuple(labels.shape)} do not fit {classes} logits.")
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"The labels run from {low} to {high}, but the network has {classes} logits (0 to {classes - 1}). Build it "
+            "with num_classes=... that covers the labels."
+        )
+
+
+def _graph(loss: Tensor) -> tuple[set[int], set[Any]]:
+    """Ids of the leaf tensors and the nodes that the loss depends on."""
+    leaves: set[int] = set()
+    nodes: set[Any] = set()
+    waiting = [loss.grad_fn] if loss.grad_fn is not None else []
+    while waiting:
+        node = waiting.pop()
+        if node in nodes:
+            continue
+        nodes.add(node)
+        if hasattr(node, "variable"):
+            leaves.add(id(node.variable))
+        waiting.extend(following for following, _ in node.next_functions if following is not None)
+    return leaves, nodes

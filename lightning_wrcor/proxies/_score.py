@@ -1,0 +1,212 @@
+"""Scoring one network."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_wrcor._random import own_random_numbers
+from lightning_wrcor.inspection import Costs, count_costs
+from lightning_wrcor.proxies._base import Context, Measurement, Needs, Observer, PassRecord, Proxy
+from lightning_wrcor.proxies._pass import run_pass
+from lightning_wrcor.proxies._prepare import prepare, refuse_opaque, reinitialise, scoring_copy
+from lightning_wrcor.proxies._registry import get_proxy
+from lightning_wrcor.proxies._report import ScoreReport
+
+Batch = tuple[Tensor, Tensor]
+"""``(images, labels)``: ``(B, C, H, W)`` floating point, and ``(B,)`` whole numbers or ``(B, classes)`` probabilities."""
+
+LOW_COVERAGE = 0.8
+
+
+def score(
+    network: nn.Module,
+    batch: Batch,
+    proxy: str | Proxy | Mapping[str, Any] | Sequence[str | Proxy | Mapping[str, Any]] = "wrcor",
+    seed: int | None = None,
+    *,
+    layers: Mapping[str, int] | None = None,
+) -> ScoreReport:
+    """Score an untrained network on one batch. Higher is better.
+
+    A copy of the network is scored: training mode, dropout and drop-path off, scales initialised to zero set to one (the
+    report says so). The network, its modes and all global random numbers are left as they were.
+
+    Args:
+        network: any network that maps images to logits ``(B, classes)``. Score it before ``torch.compile``.
+        batch: ``(images, labels)``; images ``(B, C, H, W)`` floating point with B of at least 2 (64 is the paper's), labels
+            ``(B,)`` whole numbers below the number of classes. Moved to the network's device.
+        proxy: a proxy's name (`lightning_wrcor.proxies.list_proxies`), a proxy, or several, of which the first gives
+            ``value``; those that need the same pass share it.
+        seed: initialise the copy anew from this seed; None scores the weights that the network has.
+        layers: ``{module name: layer index}`` for WRCor's weights 2^l; None applies the rule of
+            `lightning_wrcor.inspection`.
+
+    Returns:
+        The score and what it rests on.
+
+    Raises:
+        ValueError: for a batch or a network that cannot be scored, with what to do.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> report = score(network, (torch.randn(16, 3, 2, 2), torch.arange(16) % 3))
+        >>> report.coverage_text
+        '1 of 1 non-linearities captured: 1 ReLU'
+    """
+    check_batch(batch)
+    proxies = [get_proxy(spec) for spec in (proxy if _is_several(proxy) else [proxy])]  # type: ignore[union-attr, list-item]
+    with own_random_numbers(0 if seed is None else seed):
+        copied = scoring_copy(network)
+        if seed is not None:
+            reinitialise(copied)
+        return score_prepared(copied, batch, proxies, seed=0 if seed is None else seed, layers=layers)
+
+
+def score_prepared(
+    network: nn.Module,
+    batch: Batch,
+    proxies: Sequence[Proxy],
+    *,
+    seed: int,
+    layers: Mapping[str, int] | None = None,
+    mixed_depth: bool = False,
+    costs: Costs | None = None,
+) -> ScoreReport:
+    """Score a network that belongs to the caller: it is changed in place. Global random numbers are the caller's care.
+
+    Args:
+        network: freshly built or copied.
+        batch: checked by `check_batch`.
+        proxies: the first gives the report's ``value``.
+        seed: the candidate's seed, handed to the proxies.
+        layers: layer map, or None.
+        mixed_depth: the candidates differ in depth by nature.
+        costs: if they are known already.
+    """
+    start = time.perf_counter()
+    refuse_opaque(network)
+    notes = prepare(network)
+    held = next(chain(network.parameters(), network.buffers()), batch[0])
+    images, labels = batch[0].to(held.device), batch[1].to(held.device)
+    if costs is None:
+        channels, height, width = images.shape[1:]
+        costs = count_costs(network, (channels, height, width))
+    context = Context(network, images, labels, seed, mixed_depth, costs)
+    # Proxies whose passes differ only in asking for less share one; counting gates changes what is seen.
+    watching = [proxy for proxy in proxies if proxy.observers]
+    results: dict[str, float | Measurement] = {}
+    for gates in sorted({proxy.needs.gates for proxy in watching}):
+        group = [proxy for proxy in watching if proxy.needs.gates is gates]
+        needs = Needs()
+        for proxy in group:
+            needs = needs.merge(proxy.needs)
+        kinds = {kind: None for proxy in group for kind in proxy.observers}
+        observers: dict[type[Observer], Observer] = {kind: kind(len(images)) for kind in kinds}
+        context.record = run_pass(network, images, labels, needs, list(observers.values()), layers)
+        context.observers = observers
+        for proxy in group:
+            results[proxy.name] = proxy.measure(context)
+    for proxy in proxies:
+        if not proxy.observers:
+            results[proxy.name] = proxy.measure(context)
+    return _report(proxies, results, context, notes, time.perf_counter() - start)
+
+
+def _report(
+    proxies: Sequence[Proxy],
+    results: Mapping[str, float | Measurement],
+    context: Context,
+    notes: list[str],
+    seconds: float,
+) -> ScoreReport:
+    measured = {
+        name: result if isinstance(result, Measurement) else Measurement(float(result))
+        for name, result in results.items()
+    }
+    for name, result in measured.items():
+        if math.isnan(result.value):
+            raise ValueError(f"The proxy {name} gave NaN.")
+    main = measured[proxies[0].name]
+    report = ScoreReport(
+        proxy=proxies[0].name,
+        value=main.value,
+        scores={proxy.name: measured[proxy.name].value for proxy in proxies},
+        reason=main.reason or ("the proxy gave -inf" if main.value == -math.inf else None),
+        batch_size=len(context.images),
+        params=context.costs.params,
+        macs=context.costs.macs,
+        depth=context.costs.depth,
+        seconds=seconds,
+        notes=notes,
+    )
+    for field in ("size_term", "shape_term", "sign", "smallest_eigenvalue", "shares", "depth_normalised"):
+        setattr(report, field, main.details.get(field))
+    if "activations_used" in main.details:
+        report.responses_used = {
+            "activations": main.details["activations_used"],
+            "gradients": main.details["gradients_used"],
+        }
+        report.responses_skipped = dict(main.details["skipped"])
+    if any(proxy.observers for proxy in proxies):
+        _cover(report, context.record)
+    return report
+
+
+def _cover(report: ScoreReport, record: PassRecord) -> None:
+    kinds: dict[str, int] = {}
+    for call in record.calls:
+        kinds[call.kind] = kinds.get(call.kind, 0) + 1
+    total = len(record.calls) + len(record.unseen)
+    report.coverage = record.coverage
+    report.coverage_text = f"{len(record.calls)} of {total} non-linearities captured: " + ", ".join(
+        f"{count} {kind}" for kind, count in kinds.items()
+    )
+    if record.gates_seen:
+        gates = ", ".join(f"{count} {kind}" for kind, count in record.gates_seen.items())
+        report.coverage_text += f"; gates not counted: {gates}"
+    if record.unseen:
+        report.notes.append(f"not seen: {', '.join(sorted(set(record.unseen)))}")
+    if record.coverage < LOW_COVERAGE:
+        report.notes.append(f"low coverage: only {record.coverage:.0%} of the non-linearities were captured")
+
+
+def _is_several(proxy: object) -> bool:
+    return isinstance(proxy, Sequence) and not isinstance(proxy, str)
+
+
+def check_batch(batch: Any) -> None:
+    """Refuse a batch that no proxy can use.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
+        got = type(batch).__name__
+        raise ValueError(f"A batch is a pair of tensors (images, labels); got {got}.")
+    images, labels = batch
+    if images.dim() != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"Images are floating point of shape (batch, channels, height, width); got {images.dtype} of shape "
+            f"{tuple(images.shape)}. Convert whole numbers as your training does."
+        )
+    if len(images) < 2:
+        raise ValueError(
+            "A batch of one has no correlation between samples, and batch normalisation needs two; give at least 2 images "
+            "(64 is usual)."
+        )
+    if len(labels) != len(images) or labels.dim() != (2 if labels.is_floating_point() else 1):
+        raise ValueError(
+            f"Labels are whole numbers of shape ({len(images)},) or probabilities of shape ({len(images)}, classes); got "
+            f"{labels.dtype} of shape {tuple(labels.shape)}."
+        )
+    if not bool(torch.isfinite(images).all()):
+        raise ValueError("The images hold values that are not finite (NaN or inf).")

@@ -1,0 +1,247 @@
+"""What a search found, and what that is worth."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from lightning_wrcor.search.evaluation import Evaluation, ranked
+from lightning_wrcor.spaces import Space, get_space
+
+FORMAT = "lightning_wrcor search result"
+VERSION = 1
+BASELINES = ("params", "macs", "depth")
+SAYS_LITTLE = 0.95
+
+
+@dataclass
+class Funnel:
+    """How many candidates went in and what became of them.
+
+    Attributes:
+        sampled: proposed by the strategy.
+        repeated: proposed again, or another description of a network already seen; not scored twice.
+        rejected: by the name of the constraint that rejected them.
+        scored: with a finite score.
+        dead: scored -inf.
+        failed: could not be scored.
+        resumed: of the scored, dead and failed ones, those that came from the journal.
+    """
+
+    sampled: int = 0
+    repeated: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    scored: int = 0
+    dead: int = 0
+    failed: int = 0
+    resumed: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.sampled} sampled"]
+        parts += [f"{self.repeated} repeated"] * bool(self.repeated)
+        parts += [f"{count} rejected by {name}" for name, count in self.rejected.items()]
+        parts += [f"{self.scored} scored"]
+        parts += [f"{self.dead} dead"] * bool(self.dead) + [f"{self.failed} failed"] * bool(self.failed)
+        parts += [f"({self.resumed} from the journal)"] * bool(self.resumed)
+        return ", ".join(parts)
+
+
+@dataclass
+class SearchResult:
+    """The outcome of a search.
+
+    Attributes:
+        space: the search space, as plain values (``class_path`` and ``init_args``).
+        proxies: the proxies, as plain values; the first one ranks.
+        strategy: the strategy, as plain values.
+        constraints: the bounds that were set.
+        seed: the search's seed.
+        num_classes: classes of the networks that were scored.
+        input_size: ``(channels, height, width)`` of the probe images.
+        history: every evaluation, in the order in which the candidates were proposed.
+        funnel: how many candidates were sampled, rejected, scored.
+        seconds: wall time of the search.
+        versions: of the libraries that computed the scores.
+        notes: what a reader should know (an early end, a ranking that says little).
+    """
+
+    space: dict[str, Any]
+    proxies: list[dict[str, Any]]
+    strategy: dict[str, Any]
+    constraints: dict[str, float]
+    seed: int
+    num_classes: int
+    input_size: tuple[int, int, int]
+    history: list[Evaluation]
+    funnel: Funnel
+    seconds: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def leaderboard(self) -> list[Evaluation]:
+        """All candidates with a finite score, best first (ties within 1e-6: the cheaper first, then the smaller key)."""
+        return ranked(self.history)
+
+    @property
+    def best(self) -> Evaluation:
+        """The winner.
+
+        Raises:
+            ValueError: when no candidate has a finite score.
+        """
+        if not self.leaderboard:
+            raise ValueError(f"No candidate has a finite score: {self.funnel}.")
+        return self.leaderboard[0]
+
+    def pareto(self, cost: Literal["macs", "params", "depth"] = "macs") -> list[Evaluation]:
+        """Candidates that no other beats in both score and cost, cheapest first."""
+        front: list[Evaluation] = []
+        for row in sorted(self.leaderboard, key=lambda row: (getattr(row, cost), -row.score)):
+            if not front or row.score > front[-1].score:
+                front.append(row)
+        return front
+
+    @cached_property
+    def baselines(self) -> dict[str, float]:
+        """Spearman's rank correlation of the score with params, macs and depth over the candidates scored.
+
+        A cost that all candidates share has none and is left out. Close to 1 means that the ranking is that of size.
+        """
+        import torch
+        from torchmetrics.functional import spearman_corrcoef
+
+        rows = self.leaderboard
+        result: dict[str, float] = {}
+        for name in BASELINES:
+            costs = torch.tensor([float(getattr(row, name)) for row in rows], dtype=torch.float64)
+            scores = torch.tensor([row.score for row in rows], dtype=torch.float64)
+            if len(rows) >= 3 and len(costs.unique()) > 1 and len(scores.unique()) > 1:
+                result[name] = float(spearman_corrcoef(scores, costs))
+        return result
+
+    @property
+    def honesty(self) -> str:
+        """One sentence: how much of the ranking size alone explains."""
+        proxy = next(iter(self.best.scores))
+        if not self.baselines:
+            return f"Too few candidates to say how much of the {proxy} ranking is explained by size."
+        listed = ", ".join(f"{name} {value:+.2f}" for name, value in self.baselines.items())
+        sentence = f"Rank correlation of {proxy} with {listed} (n={len(self.leaderboard)})."
+        name, value = max(self.baselines.items(), key=lambda item: abs(item[1]))
+        if abs(value) >= SAYS_LITTLE and proxy not in BASELINES:
+            sentence += f" Warning: {proxy} says little here that {name} does not."
+        return sentence
+
+    def network(self, num_classes: int | None = None, in_chans: int | None = None, space: Space | None = None) -> nn.Module:
+        """Build the winner, untrained, from torch's global random numbers.
+
+        Args:
+            num_classes: classes; by default those of the search.
+            in_chans: channels of the images; by default those of the search.
+            space: the space, where its plain values do not say all (a list that holds modules or functions).
+        """
+        space = space or get_space(self.space)
+        classes = self.num_classes if num_classes is None else num_classes
+        return space.build(self.best.genotype, num_classes=classes, in_chans=in_chans or self.input_size[0])
+
+    def table(self, rows: int = 10) -> str:
+        """The best candidates with their costs, and the sentence on baselines, for a terminal."""
+        proxy = next(iter(self.best.scores))
+        others = [name for name in self.best.scores if name != proxy]
+        head = ["", "candidate", proxy, *others, "params", "MACs", "depth"]
+        body = [
+            [
+                str(place),
+                row.name if len(row.name) <= 70 else row.name[:67] + "...",
+                f"{row.score:.4f}",
+                *(f"{row.scores[name]:.4g}" for name in others),
+                _short(row.params),
+                _short(row.macs),
+                str(row.depth),
+            ]
+            for place, row in enumerate(self.leaderboard[:rows], start=1)
+        ]
+        widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
+        lines = [
+            "  ".join(cell.ljust(width) if i == 1 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+            for line in [head, *body]
+        ]
+        return "\n".join([*lines, f"{self.funnel}; {self.seconds:.1f} s.", self.honesty, *self.notes])
+
+    def to_pandas(self) -> Any:
+        """The history as a pandas DataFrame, one row a candidate (pandas is not a dependency)."""
+        import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+        rows = [row.to_dict() for row in self.history]
+        return pd.DataFrame([{**row, **{f"score_{k}": v for k, v in row.pop("scores").items()}} for row in rows])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for strict JSON."""
+        data = {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
+        data["history"] = [row.to_dict() for row in self.history]
+        data["funnel"] = vars(self.funnel)
+        data["input_size"] = list(self.input_size)
+        return {"format": FORMAT, "version": VERSION, **data}
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write everything as strict JSON (scores that are not finite are null, ``status`` says which they were)."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(self.to_dict(), allow_nan=False, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SearchResult:
+        """The way back from `to_dict`.
+
+        Raises:
+            ValueError: for data that is no search result, or of another version.
+        """
+        data = dict(data)
+        if data.pop("format", None) != FORMAT:
+            raise ValueError("This is no search result of lightning_wrcor.")
+        if (version := data.pop("version", None)) != VERSION:
+            raise ValueError(f"The search result has version {version}; this package reads {VERSION}.")
+        data["history"] = [Evaluation.from_dict(row) for row in data["history"]]
+        data["funnel"] = Funnel(**data["funnel"])
+        data["input_size"] = tuple(data["input_size"])
+        return cls(**data)
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> SearchResult:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: for a file that is no search result; the message names it.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _short(count: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.2f}{unit}"
+    return str(int(count))
+
+
+def library_versions(names: Sequence[str] = ("lightning_wrcor", "torch", "timm")) -> dict[str, str]:
+    """Versions of the installed packages."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,106 @@
+"""Who is scored next: strategies by ask and tell."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from lightning_wrcor._config import Configurable, Registry
+from lightning_wrcor._random import derive_seed
+from lightning_wrcor.search.evaluation import Evaluation
+from lightning_wrcor.spaces import FiniteSpace, Genotype, Space
+
+ENUMERABLE = 1_000_000
+"""Finite spaces up to this size are drawn from without replacement."""
+
+
+class Strategy(Configurable, ABC):
+    """Proposes candidates and learns from their scores.
+
+    Every process runs the same strategy from the same seed, so that all propose the same. Constructor arguments are
+    stored in attributes of the same name.
+
+    Attributes:
+        generation: candidates that are proposed, and scored, before the strategy is told; the same for any number of
+            processes.
+    """
+
+    kind: ClassVar[str]
+    generation: int = 64
+    default_budget: int | None = 100
+    """Candidates scored when the user names no budget; None: all that the strategy proposes."""
+
+    @abstractmethod
+    def start(self, space: Space, seed: int) -> None:
+        """Forget everything and begin a search of ``space``."""
+
+    @abstractmethod
+    def ask(self, n: int) -> list[Genotype]:
+        """Propose up to ``n`` candidates; an empty list when there are no more. Some may have been proposed before."""
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Learn from a generation, in the order in which it was asked for."""
+
+
+class RandomSearch(Strategy):
+    """Uniform draws from the space; finite spaces (up to a million) without replacement, until none is left."""
+
+    kind = "random"
+
+    def start(self, space: Space, seed: int) -> None:
+        """Begin with random numbers derived from ``seed``."""
+        self._space = space
+        self._rng = random.Random(derive_seed(seed, "random search"))
+        self._rest: list[Genotype] | None = None
+        if isinstance(space, FiniteSpace) and len(space) <= ENUMERABLE:
+            self._rest = list(space)
+            self._rng.shuffle(self._rest)
+
+    def ask(self, n: int) -> list[Genotype]:
+        """Up to ``n`` draws."""
+        if self._rest is None:
+            return [self._space.sample(self._rng) for _ in range(n)]
+        drawn, self._rest = self._rest[:n], self._rest[n:]
+        return drawn
+
+
+class ExhaustiveSearch(Strategy):
+    """Every candidate of a finite space, in its order."""
+
+    kind = "exhaustive"
+    default_budget = None
+
+    def start(self, space: Space, seed: int) -> None:
+        """Begin with the first candidate.
+
+        Raises:
+            ValueError: for a space that is not finite.
+        """
+        if not isinstance(space, FiniteSpace):
+            raise ValueError(f"{type(space).__name__} cannot be enumerated; use strategy='random' with a budget.")
+        self._iterator: Iterator[Genotype] = iter(space)
+
+    def ask(self, n: int) -> list[Genotype]:
+        """The next ``n`` candidates."""
+        return [genotype for _, genotype in zip(range(n), self._iterator, strict=False)]
+
+
+_STRATEGIES: Registry[Strategy] = Registry(Strategy, "strategy", "strategies")
+for _cls in (RandomSearch, ExhaustiveSearch):
+    _STRATEGIES.add(_cls.kind)(_cls)
+
+
+def get_strategy(spec: str | Strategy | Mapping[str, Any] | type[Strategy], **init_args: Any) -> Strategy:
+    """Build a strategy from its name (`list_strategies`), a class path, a mapping of both kinds, or return the object.
+
+    Raises:
+        ValueError: for an unknown name; the message lists all names, closest first.
+    """
+    return _STRATEGIES.get(spec, **init_args)
+
+
+def list_strategies() -> list[str]:
+    """Names of all strategies, sorted."""
+    return _STRATEGIES.names()

@@ -1,0 +1,147 @@
+"""The contract of a search space, and what every space gets for nothing."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias, Union
+
+from torch import nn
+
+from lightning_wrcor.inspection import Costs, count_costs
+
+Genotype: TypeAlias = Union[str, int, "tuple[Genotype, ...]"]
+"""Plain, hashable data that JSON can hold: text, whole numbers and (nested) tuples of them."""
+
+
+def freeze(data: Any) -> Genotype:
+    """Turn data read from JSON or YAML (lists inside lists) into a genotype (tuples inside tuples).
+
+    Args:
+        data: text, a whole number, or a list or tuple of such.
+
+    Raises:
+        TypeError: for anything else; the message shows the offending part.
+    """
+    if isinstance(data, (list, tuple)):
+        return tuple(freeze(part) for part in data)
+    if isinstance(data, str) or (isinstance(data, int) and not isinstance(data, bool)):
+        return data
+    raise TypeError(f"A genotype holds text, whole numbers and lists of them; got {type(data).__name__}: {data!r}.")
+
+
+class Space(ABC):
+    """A search space: genotypes (plain data), and the network that each of them describes.
+
+    A subclass stores each constructor argument in an attribute of the same name, so that the space can be written into
+    checkpoints and journals as plain values and built again from them.
+    """
+
+    kind: ClassVar[str]
+    """The name in the registry, such as ``"nasbench201"``."""
+
+    input_size: tuple[int, int, int] = (3, 224, 224)
+    """Shape ``(channels, height, width)`` of the images that the networks are meant for; other sizes work as well
+    unless the space says so."""
+
+    @abstractmethod
+    def sample(self, rng: random.Random) -> Genotype:
+        """Draw one genotype. The same state of ``rng`` gives the same genotype."""
+
+    @abstractmethod
+    def mutate(self, genotype: Genotype, rng: random.Random) -> Genotype:
+        """Change one choice of ``genotype``; the result is in the space and differs from ``genotype``."""
+
+    @abstractmethod
+    def build(self, genotype: Genotype, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
+        """Build the untrained network, initialised from torch's global random numbers.
+
+        Args:
+            genotype: a member of this space.
+            num_classes: width of the logits, ``(batch, num_classes)``.
+            in_chans: channels of the images.
+        """
+
+    @abstractmethod
+    def parse(self, text: str) -> Genotype:
+        """Read the text form that `name` gives. Raises ValueError showing the part that cannot be read."""
+
+    @abstractmethod
+    def name(self, genotype: Genotype) -> str:
+        """A text form of ``genotype`` that `parse` reads back; the community's own notation where there is one."""
+
+    def key(self, genotype: Genotype) -> str:
+        """One canonical text for all genotypes that describe the same network; by default the name."""
+        return self.name(genotype)
+
+    def layers(self, genotype: Genotype) -> Mapping[str, int] | None:
+        """Layer index of the modules, as ``{module name: index}`` counted from the input.
+
+        A module that is not listed takes the index of its nearest listed ancestor. None (the default) leaves it to the
+        rule for any network, `lightning_wrcor.inspection.default_layers`.
+        """
+        return None
+
+    def costs(
+        self, genotype: Genotype, input_size: tuple[int, int, int] | None = None, num_classes: int = 1000
+    ) -> Costs:
+        """Parameters, MACs and depth of the network, without its weights.
+
+        Args:
+            genotype: a member of this space.
+            input_size: ``(channels, height, width)`` of one image; by default the space's own.
+            num_classes: width of the logits.
+
+        By default the network is built and run on the meta device; spaces with a closed form override this.
+        """
+        import torch
+
+        size = input_size or self.input_size
+        with torch.device("meta"):
+            network = self.build(genotype, num_classes=num_classes, in_chans=size[0])
+        return count_costs(network, size)
+
+    @property
+    def mixed_depth(self) -> bool:
+        """Whether the networks differ in their number of layers by nature, so that scores need normalising by depth."""
+        return False
+
+    def config(self) -> dict[str, Any]:
+        """The space as plain values: ``{"class_path": ..., "init_args": {...}}``; `get_space` builds it again."""
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        cls = type(self)
+        module = "lightning_wrcor.spaces" if cls.__module__.startswith("lightning_wrcor.spaces.") else cls.__module__
+        return {
+            "class_path": f"{module}.{cls.__qualname__}",
+            "init_args": {name: _plain(getattr(self, name)) for name in names},
+        }
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config()["init_args"].items())
+        return f"{type(self).__name__}({arguments})"
+
+
+class FiniteSpace(Space):
+    """A search space that can be enumerated: it has a length, and iterating gives every genotype once, in order."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Genotype]: ...
+
+
+def _plain(value: Any) -> Any:
+    """Plain values only (they go into checkpoints that are read with ``weights_only=True``)."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(part) for part in value]
+    # An object (a class given as act_layer, a module in a list): its name says what it was, and reading it back fails
+    # with that name in the message instead of pickling it.
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    return f"{getattr(value, '__module__', type(value).__module__)}.{name}"

@@ -1,0 +1,189 @@
+"""Networks of stacked normal and reduction cells (NASNet's scheme, as DARTS and NDS use it), and their costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_wrcor.inspection import Costs
+from lightning_wrcor.spaces._cells import (
+    FactorisedReduction,
+    Size,
+    Zero,
+    build_operation,
+    factorised_reduction_costs,
+    operation_costs,
+    relu_conv_bn,
+    relu_conv_bn_costs,
+    strided_size,
+    total,
+)
+
+Form: TypeAlias = Literal["imagenet", "cifar"]
+
+Cell: TypeAlias = "tuple[tuple[str, int], ...]"
+"""Operation and input node of each addition, two additions a node. Nodes 0 and 1 are the cell's two inputs."""
+
+
+class CellGenotype(NamedTuple):
+    """A genotype whose type has been checked; equal to the plain nested tuple."""
+
+    normal: Cell
+    normal_concat: tuple[int, ...]
+    reduce: Cell
+    reduce_concat: tuple[int, ...]
+    width: int
+    depth: int
+
+
+class _Place(NamedTuple):
+    """One cell's place in the network."""
+
+    cell: Cell
+    concat: tuple[int, ...]
+    reduction: bool  # whether this cell halves the size
+    first_larger: bool  # whether its first input comes from before a reduction, so that it has twice the size
+    c_first: int  # channels of the input from two cells ago
+    c_second: int  # channels of the input from the cell before
+    channels: int  # channels of every node; the output has as many times more as it concatenates nodes
+
+    @property
+    def c_out(self) -> int:
+        return self.channels * len(self.concat)
+
+    def stride(self, node: int) -> int:
+        """Stride of an operation on ``node``: in a reduction cell the inputs of the cell are halved."""
+        return 2 if self.reduction and node < 2 else 1
+
+
+def _places(genotype: CellGenotype, form: Form) -> Iterator[_Place]:
+    """The cells in order: the two reductions stand at one and two thirds of the depth."""
+    channels = genotype.width
+    c_first = c_second = channels if form == "imagenet" else 3 * channels
+    first_larger = form == "imagenet"  # the ImageNet stem's second part halves the size too
+    for index in range(genotype.depth):
+        reduction = index in (genotype.depth // 3, 2 * genotype.depth // 3)
+        if reduction:
+            channels *= 2
+        cell, concat = genotype[2:4] if reduction else genotype[:2]
+        place = _Place(cell, concat, reduction, first_larger, c_first, c_second, channels)
+        yield place
+        c_first, c_second, first_larger = c_second, place.c_out, reduction
+
+
+class _CellModule(nn.Module):
+    """One cell: ``(first, second)``, the outputs of two cells ago and of the cell before, to this cell's output."""
+
+    def __init__(self, place: _Place) -> None:
+        super().__init__()
+        if place.first_larger:
+            self.first: nn.Module = FactorisedReduction(place.c_first, place.channels)
+        else:
+            self.first = relu_conv_bn(place.c_first, place.channels, 1)
+        self.second = relu_conv_bn(place.c_second, place.channels, 1)
+        self.operations = nn.ModuleList(
+            build_operation(operation, place.channels, place.stride(node)) for operation, node in place.cell
+        )
+        self.inputs = [node for _, node in place.cell]
+        self.concat = place.concat
+        # An input that no addition reads still has parameters before it: a zero connects them (see Zero).
+        self.unused = [node for node in (0, 1) if node not in self.inputs]
+        self.zero = Zero(place.stride(0))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        nodes = [self.first(first), self.second(second)]
+        additions = list(zip(self.operations, self.inputs, strict=True))
+        for (left, left_node), (right, right_node) in zip(additions[::2], additions[1::2], strict=True):
+            nodes.append(left(nodes[left_node]) + right(nodes[right_node]))
+        for node in self.unused:
+            nodes[self.concat[0]] = nodes[self.concat[0]] + self.zero(nodes[node])
+        return torch.cat([nodes[node] for node in self.concat], dim=1)
+
+
+class CellNetwork(nn.Module):
+    """Images ``(batch, in_chans, height, width)`` to logits ``(batch, num_classes)``.
+
+    Neither the auxiliary classifier nor the drop path of the papers' training recipes is part of the network.
+    """
+
+    def __init__(self, genotype: CellGenotype, form: Form, num_classes: int, in_chans: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.stem = _stem(genotype.width, form, in_chans)
+        places = list(_places(genotype, form))
+        self.cells = nn.ModuleList(_CellModule(place) for place in places)
+        self.classifier = nn.Linear(places[-1].c_out, num_classes)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last cell's output, ``(batch, channels, height, width)``."""
+        first: Tensor = self.stem[0](x)
+        second = first
+        for part in self.stem[1:]:
+            second = part(second)
+        for cell in self.cells:
+            first, second = second, cell(first, second)
+        return second
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(self.forward_features(x), 1).flatten(1)
+        x = self.classifier(x)
+        return x
+
+
+def _stem(width: int, form: Form, in_chans: int) -> nn.ModuleList:
+    """The stem's parts; the first cell reads the first and the last of them."""
+
+    def conv(c_in: int, c_out: int, stride: int) -> list[nn.Module]:
+        return [nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(c_out)]
+
+    if form == "cifar":
+        return nn.ModuleList([nn.Sequential(*conv(in_chans, 3 * width, 1))])
+    first = nn.Sequential(*conv(in_chans, width // 2, 2), nn.ReLU(inplace=False), *conv(width // 2, width, 2))
+    return nn.ModuleList([first, relu_conv_bn(width, width, 3, stride=2)])
+
+
+def _stem_costs(width: int, form: Form, in_chans: int, size: Size) -> tuple[Costs, Size]:
+    if form == "cifar":
+        return _conv_bn_costs(in_chans, 3 * width, size), size
+    half, quarter, eighth = (_halved(size, times) for times in (1, 2, 3))
+    parts = [
+        _conv_bn_costs(in_chans, width // 2, half),
+        relu_conv_bn_costs(width // 2, width, 3, half, stride=2),
+        relu_conv_bn_costs(width, width, 3, quarter, stride=2),
+    ]
+    return total(parts), eighth
+
+
+def _conv_bn_costs(c_in: int, c_out: int, out_size: Size) -> Costs:
+    """Costs of a 3x3 convolution and BN."""
+    weights = 9 * c_in * c_out
+    return Costs(weights + 2 * c_out, weights * out_size[0] * out_size[1], depth=0)
+
+
+def _halved(size: Size, times: int = 1) -> Size:
+    return strided_size(size[0], 2**times), strided_size(size[1], 2**times)
+
+
+def cell_network_costs(genotype: CellGenotype, form: Form, input_size: tuple[int, int, int], num_classes: int) -> Costs:
+    """Costs of `CellNetwork` on one image of ``input_size`` (channels, height, width), in closed form."""
+    stem, size = _stem_costs(genotype.width, form, input_size[0], (input_size[1], input_size[2]))
+    first_size = _halved((input_size[1], input_size[2]), 2) if form == "imagenet" else size
+    parts = [stem]
+    for place in _places(genotype, form):
+        if place.first_larger:
+            parts.append(factorised_reduction_costs(place.c_first, place.channels, first_size))
+        else:
+            parts.append(relu_conv_bn_costs(place.c_first, place.channels, 1, size))
+        parts.append(relu_conv_bn_costs(place.c_second, place.channels, 1, size))
+        out_size = _halved(size) if place.reduction else size
+        parts += [
+            operation_costs(operation, place.channels, place.stride(node), size if node < 2 else out_size)
+            for operation, node in place.cell
+        ]
+        first_size, size = size, out_size
+    parts.append(Costs((place.c_out + 1) * num_classes, place.c_out * num_classes, depth=0))
+    return total(parts)

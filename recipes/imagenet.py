@@ -1,0 +1,143 @@
+"""Choose a network without training any, then train it: ImageNet, or digits where no ImageNet folder is given.
+
+Usage: python recipes/imagenet.py [FILE.yaml ...] [key=value ...]
+
+Files are laid over imagenet.yaml in their order, then the dotted values: data.root=/path/to/imagenet, budget=5000,
+trainer.devices=8, model.lr=0.2. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import random
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_info
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_wrcor import DigitsData, ImageFolderData, ZeroShotSearchModule
+from lightning_wrcor._config import closest
+from lightning_wrcor.search import Constraints
+from lightning_wrcor.spaces import get_space
+
+HERE = Path(__file__).parent
+
+
+def read_config(arguments: Sequence[str]) -> dict[str, Any]:
+    """The defaults, then the files, then the dotted values, all checked."""
+    files = [argument for argument in arguments if "=" not in argument]
+    for file in files:
+        if not Path(file).is_file():
+            sys.exit(f"There is no file {file!r}. Arguments are YAML files and key=value pairs.\n\n{__doc__}")
+    try:
+        given = [OmegaConf.load(file) for file in files]
+        given.append(OmegaConf.from_dotlist([argument for argument in arguments if "=" in argument]))
+    except (OmegaConfBaseException, ValueError) as error:
+        sys.exit(f"The configuration cannot be read: {error}")
+    for part in given:
+        _lift_init_args(part)
+    user = OmegaConf.merge(*given)
+    defaults = "imagenet.yaml" if OmegaConf.select(user, "data.root") is not None else "digits.yaml"
+    if defaults == "digits.yaml":
+        rank_zero_info(
+            "No ImageNet folder was given (data.root=...): the whole pipeline runs on scikit-learn's digits."
+        )
+    config = OmegaConf.merge(OmegaConf.load(HERE / defaults), user)
+    plain = OmegaConf.to_container(config, resolve=True)
+    data = ImageFolderData if "root" in plain["data"] else DigitsData
+    _check_keys("", plain, ["budget", "seed", "output", "compare_random", "data", "model", "trainer"])
+    for section, target in (("data", data), ("model", ZeroShotSearchModule), ("trainer", Trainer)):
+        _check_keys(f"{section}.", plain[section], list(inspect.signature(target).parameters))
+    return plain
+
+
+def _lift_init_args(part: DictConfig) -> None:
+    """Files in the Lightning CLI's form (``selected.yaml``) name the arguments one level deeper."""
+    model = part.get("model") if isinstance(part, DictConfig) else None
+    if isinstance(model, DictConfig) and "init_args" in model:
+        part.model = model.init_args
+
+
+def _check_keys(where: str, section: dict[str, Any], known: list[str]) -> None:
+    for key in section:
+        if key not in known:
+            first = closest(str(key), known)
+            sys.exit(f"There is no setting {where}{key}. Did you mean {where}{first[0]}? Known: {', '.join(first)}.")
+
+
+def train(config: dict[str, Any], name: str, **model: Any) -> tuple[ZeroShotSearchModule, Trainer, float]:
+    """Train one network and test it: the winner, or the one that ``genotype`` names."""
+    seed_everything(config["seed"], workers=True, verbose=False)
+    data = ImageFolderData(**config["data"]) if "root" in config["data"] else DigitsData(**config["data"])
+    module = ZeroShotSearchModule(**{**config["model"], **model})
+    output = Path(config["output"])
+    checkpoint = ModelCheckpoint(monitor="val/top1", mode="max", save_last=True, filename="best")
+    trainer = Trainer(
+        **config["trainer"],
+        default_root_dir=output,
+        logger=CSVLogger(output, name=name),
+        callbacks=[checkpoint, LearningRateMonitor()],
+        log_every_n_steps=10,
+    )
+    trainer.fit(module, datamodule=data)
+    (tested,) = trainer.test(module, datamodule=data, ckpt_path="best", verbose=False)
+    return module, trainer, float(tested["test/top1"])
+
+
+def random_genotypes(config: dict[str, Any], winner: str, count: int) -> list[str]:
+    """Random candidates that meet the constraints, the winner not among them."""
+    space = get_space(config["model"]["space"])
+    constraints = Constraints.read(config["model"]["constraints"] if "constraints" in config["model"] else None)
+    size = int(config["data"].get("image_size", space.input_size[1]))
+    rng, names = random.Random(config["seed"]), []
+    while len(names) < count:
+        genotype = space.sample(rng)
+        name = space.name(genotype)
+        if name not in (winner, *names) and not constraints.violated(space.costs(genotype, (3, size, size))):
+            names.append(name)
+    return names
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Search, train, test; returns and writes the figures."""
+    config = read_config(sys.argv[1:] if arguments is None else arguments)
+    module, trainer, accuracy = train(config, "winner")
+    assert module.winner is not None
+    figures: dict[str, Any] = {"winner": module.winner.to_dict(), "test_top1": accuracy, "random": []}
+    for number, genotype in enumerate(random_genotypes(config, module.winner.name, config["compare_random"]), start=1):
+        rank_zero_info(f"\nRandom candidate {number} of {config['compare_random']}, trained alike: {genotype}")
+        figures["random"].append({"genotype": genotype, "test_top1": train(config, "random", genotype=genotype)[2]})
+    if trainer.is_global_zero:
+        report(config, module, figures)
+    return figures
+
+
+def report(config: dict[str, Any], module: ZeroShotSearchModule, figures: dict[str, Any]) -> None:
+    """Print the closing table and write ``result.json``."""
+    assert module.winner is not None
+    output = Path(config["output"])
+    (output / "result.json").write_text(json.dumps({**figures, "config": config}, indent=1) + "\n", encoding="utf-8")
+    if module.result is not None:
+        print(f"\nThe search:\n{module.result.table()}")
+    print(f"\nWinner: {module.winner.name}")
+    if "root" not in config["data"]:
+        print("No ImageNet folder was given, so these figures are on scikit-learn's digits (real 8x8 images).")
+    print(f"Test accuracy of the winner:  {figures['test_top1']:.2%}")
+    if figures["random"]:
+        others = [row["test_top1"] for row in figures["random"]]
+        listed = ", ".join(f"{value:.2%}" for value in sorted(others))
+        print(f"Median of {len(others)} random candidates trained alike:  {statistics.median(others):.2%}  ({listed})")
+    print(f"Everything is in {output.resolve()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,432 @@
+"""The data modules on scikit-learn's digits and on real JPEG files, alone and under Lightning's Trainer."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from PIL import Image
+from torch import nn
+
+from lightning_wrcor.data import DigitsData, ImageFolderData, _split
+
+SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "imagenet_samples"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def write_images(folder: Path, count: int, brightness: int = 0, size: tuple[int, int] = (40, 32)) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(brightness)
+    for number in range(count):
+        pixels = rng.integers(brightness, brightness + 20, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Train, validation and test folders of three classes, whose images differ in brightness."""
+    for split, count in (("train", 6), ("val", 3), ("test", 2)):
+        for place, name in enumerate(("cat", "dog", "emu")):
+            write_images(tmp_path / split / name, count, brightness=100 * place)
+    return tmp_path
+
+
+@pytest.fixture
+def flat(tmp_path):
+    for place, name in enumerate(("cat", "dog", "emu")):
+        write_images(tmp_path / name, 10, brightness=100 * place)
+    return tmp_path
+
+
+def folder_data(root: Path, **arguments) -> ImageFolderData:
+    return ImageFolderData(root, **{"image_size": 16, "batch_size": 4, "num_workers": 0, **arguments})
+
+
+def rows(loader):
+    return torch.cat([images for images, _ in loader]), torch.cat([labels for _, labels in loader])
+
+
+class Classifier(LightningModule):
+    def __init__(self, inputs: int, classes: int, lr: float = 0.1) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, classes))
+        self.lr = lr
+        self.right: list[float] = []
+        self.batch_sizes: list[int] = []
+
+    def training_step(self, batch, batch_idx):
+        self.batch_sizes.append(len(batch[1]))
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def test_step(self, batch, batch_idx):
+        self.right += (self.net(batch[0]).argmax(1) == batch[1]).tolist()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
+
+
+def trainer(tmp_path: Path, **arguments) -> Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    return Trainer(
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **arguments,
+    )
+
+
+# Digits
+
+
+@pytest.mark.parametrize(("size", "channels"), [(16, 3), (12, 1)])
+def test_digits_are_normalised_images_of_the_size_asked_for(size, channels):
+    data = DigitsData(image_size=size, channels=channels, batch_size=32)
+    assert data.input_size == (channels, size, size)
+    assert data.num_classes == 10
+    data.setup("fit")
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape == (32, channels, size, size)
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    assert torch.equal(images[:, 0], images[:, -1])
+    assert abs(images.mean()) < 0.2
+    assert 0.7 < images.std() < 1.1
+
+
+def test_digits_splits_hold_each_of_the_1797_images_once():
+    """Known from scikit-learn's documentation: 1,797 images, 174 to 183 a class."""
+    data = DigitsData(image_size=8, channels=1, augment=False)
+    data.setup()
+    splits = {name: data._get(name) for name in ("train", "val", "test")}
+    everything = torch.cat([split.images.flatten(1) for split in splits.values()])
+    assert len(everything) == 1797
+    assert len(everything.unique(dim=0)) == 1797
+    shares = {name: Counter(split.labels.tolist()) for name, split in splits.items()}
+    whole = sum(shares.values(), Counter())
+    assert sorted(whole.values())[0] == 174
+    assert sorted(whole.values())[-1] == 183
+    for digit in range(10):
+        assert shares["test"][digit] == pytest.approx(0.2 * whole[digit], abs=1)
+        assert shares["val"][digit] == pytest.approx(0.2 * whole[digit], abs=1)
+
+
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    data = DigitsData(image_size=8, channels=1, augment=False)
+    image, label = data._get("test")[0]
+    pixels = source.images.astype(np.float32)
+    expected = (pixels - pixels.mean()) / pixels.std(ddof=1)
+    match = np.abs(expected - image[0].numpy()).max((1, 2)).argmin()
+    np.testing.assert_allclose(image[0].numpy(), expected[match], atol=1e-5)
+    assert label == source.target[match]
+
+
+def test_digits_split_depends_on_the_seed_only():
+    def test_images(seed):
+        torch.manual_seed(int(torch.randint(1000, ())))
+        return DigitsData(seed=seed, image_size=8)._get("test").images
+
+    assert torch.equal(test_images(0), test_images(0))
+    assert not torch.equal(test_images(0), test_images(1))
+
+
+def test_digits_are_shifted_in_training_only():
+    data = DigitsData(image_size=16, channels=1)
+    train, val = data._get("train"), data._get("val")
+    torch.manual_seed(0)
+    seen = torch.stack([train[0][0] for _ in range(100)]).unique(dim=0)
+    assert len(seen) == 9  # one pixel in each of two directions, or none
+    assert torch.equal(val[0][0], val[0][0])
+    still = DigitsData(image_size=16, channels=1, augment=False)._get("train")[0][0]
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            # Away from the border, where background comes in, a shift is a roll.
+            rolled = torch.roll(still, (down, right), (1, 2))[:, 1:-1, 1:-1]
+            assert sum(torch.equal(rolled, one[:, 1:-1, 1:-1]) for one in seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 4}, "image_size must be 8 or more"),
+        ({"channels": 2}, "channels 1 or 3; got 16 and 2"),
+        ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave images for training"),
+        ({"test_fraction": 0.0}, "must be above 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+    ],
+)
+def test_digits_settings_out_of_range(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DigitsData(**arguments)
+
+
+def test_digits_without_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"pip install 'lightning_wrcor\[recipes\]'"):
+        DigitsData().setup("fit")
+
+
+def test_a_small_network_learns_the_digits(tmp_path):
+    seed_everything(0, verbose=False)
+    data = DigitsData(image_size=16, channels=1, batch_size=32)
+    module = Classifier(16 * 16, 10, lr=0.02)
+    run = trainer(tmp_path, max_epochs=6)
+    run.fit(module, datamodule=data)
+    run.test(module, datamodule=data, verbose=False)
+    assert len(module.right) == len(data._get("test"))
+    assert np.mean(module.right) > 0.93
+
+
+# Folders
+
+
+def test_folders_with_a_split(folders):
+    data = folder_data(folders)
+    data.setup()
+    assert data.classes == ["cat", "dog", "emu"]
+    assert data.num_classes == 3
+    assert data.input_size == (3, 16, 16)
+    assert [len(data._get(split)) for split in ("train", "val", "test")] == [18, 9, 6]
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        images, labels = rows(loader)
+        assert images.shape[1:] == (3, 16, 16)
+        # Brightness rises with the class, so images and labels belong together.
+        brightness = [images[labels == label].mean() for label in range(3)]
+        assert brightness == sorted(brightness)
+        assert labels.tolist() == sorted(labels.tolist())
+
+
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_other_names_of_the_validation_folder(folders, name):
+    (folders / "val").rename(folders / name)
+    assert len(folder_data(folders)._get("val")) == 9
+
+
+def test_evaluation_is_resize_crop_and_normalisation(tmp_path):
+    """One image of one colour: what comes out is (colour / 255 - mean) / std everywhere."""
+    for split in ("train", "val"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        Image.new("RGB", (40, 32), (255, 0, 51)).save(tmp_path / split / "a" / "one.png")
+    data = folder_data(tmp_path, mean=(0.5, 0.5, 0.2), std=(0.5, 0.25, 0.1))
+    image, label = data._get("val")[0]
+    assert label == 0
+    torch.testing.assert_close(image, torch.tensor([1.0, -2.0, 0.0]).view(3, 1, 1).expand(3, 16, 16))
+
+
+def test_a_flat_folder_is_split_by_class(flat):
+    data = folder_data(flat, val_fraction=0.2)
+    data.setup("fit")
+    train, val = data._get("train"), data._get("val")
+    assert (len(train), len(val)) == (24, 6)
+    assert sorted(train.indices + val.indices) == list(range(30))
+    _, labels = rows(data.val_dataloader())
+    assert Counter(labels.tolist()) == {0: 2, 1: 2, 2: 2}
+    again, other = folder_data(flat, val_fraction=0.2), folder_data(flat, val_fraction=0.2, seed=1)
+    assert again._get("val").indices == val.indices
+    assert other._get("val").indices != val.indices
+    assert data._get("test") is val  # there is no test folder
+
+
+def test_a_train_folder_alone_is_split_and_the_test_folder_is_not_validation(folders):
+    for path in sorted((folders / "val").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (folders / "val").rmdir()
+    data = folder_data(folders, val_fraction=0.34)
+    assert [len(data._get(split)) for split in ("train", "val", "test")] == [12, 6, 6]
+
+
+def test_validation_images_are_not_augmented(flat):
+    data = folder_data(flat, auto_augment="rand-m9-mstd0.5", re_prob=1.0)
+    val, train = data._get("val"), data._get("train")
+    assert torch.equal(val[0][0], val[0][0])
+    assert not torch.equal(train[0][0], train[0][0])
+
+
+def test_classes_with_one_image_are_split_at_random_with_a_warning(tmp_path):
+    for name in "abcdefgh":
+        write_images(tmp_path / name, 1)
+    data = folder_data(tmp_path, val_fraction=0.25)
+    with pytest.warns(UserWarning, match="8 of 8 classes have one image only"):
+        data.setup("fit")
+    assert [len(data._get(split)) for split in ("train", "val")] == [6, 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "fraction"), [([0] * 9 + [1] * 5 + [2] * 2, 0.3), ([0, 1, 1, 1], 0.25), ([0, 0], 0.9)]
+)
+@pytest.mark.filterwarnings("ignore:.*one image only")
+def test_split_keeps_and_holds_out_every_row_once(labels, fraction):
+    kept, held = _split(labels, fraction, seed=0)
+    assert sorted(kept + held) == list(range(len(labels)))
+    assert kept
+    assert held
+    if min(Counter(labels).values()) > 1:
+        assert {labels[row] for row in kept} == {labels[row] for row in held} == set(labels)
+
+
+def test_mistakes_in_folders_are_named(tmp_path, folders):
+    with pytest.raises(FileNotFoundError, match=r"no folder '.*nowhere'"):
+        folder_data(folders / "nowhere").setup("fit")
+    empty = tmp_path / "empty"
+    (empty / "class").mkdir(parents=True)
+    (empty / "class" / "notes.txt").write_text("no image")
+    with pytest.raises(ValueError, match=r"no image \(.png, .jpg, .jpeg\) in the folders of '.*empty'"):
+        folder_data(empty).setup("fit")
+    write_images(empty, 2)
+    with pytest.raises(ValueError, match=r"images right in '.*empty'"):
+        folder_data(empty).setup("fit")
+    write_images(tmp_path / "one" / "class", 1)
+    with pytest.raises(ValueError, match="has one image only"):
+        folder_data(tmp_path / "one").setup("fit")
+    write_images(tmp_path / "half" / "val" / "class", 1)
+    with pytest.raises(ValueError, match="has a folder 'val' but no folder 'train'"):
+        folder_data(tmp_path / "half").setup("fit")
+
+
+def test_classes_that_differ_are_named(folders):
+    (folders / "val" / "emu").rename(folders / "val" / "eel")
+    data = folder_data(folders)
+    with pytest.raises(
+        ValueError, match=r"train' has no images of 1, such as eel; .*val' has no images of 1, such as emu"
+    ):
+        data.setup("fit")
+    data.setup("test")  # the test folder is right
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 0}, "image_size must be positive"),
+        ({"val_fraction": 1.0}, "val_fraction"),
+        ({"crop_pct": 0.0}, "crop_pct"),
+        ({"num_workers": -1}, "num_workers at least 0"),
+    ],
+)
+def test_folder_settings_out_of_range(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        folder_data(tmp_path, **arguments)
+
+
+def test_an_unknown_augmentation_is_named(flat):
+    with pytest.raises(ValueError, match=r"auto_augment='rnad-m9'.*rand-m9-mstd0.5"):
+        folder_data(flat, auto_augment="rnad-m9").setup("fit")
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(4, [4, 4, 4, 4]), (6, [6, 6, 6]), (18, [18]), (64, [18])])
+def test_the_last_batch_is_dropped_only_if_it_is_not_the_only_one(folders, batch_size, batches):
+    loader = folder_data(folders, batch_size=batch_size).train_dataloader()
+    assert [len(labels) for _, labels in loader] == batches
+
+
+def test_training_is_shuffled_and_evaluation_is_not(folders):
+    data = folder_data(folders, batch_size=18)
+    orders = {tuple(next(iter(data.train_dataloader()))[1].tolist()) for _ in range(3)}
+    assert len(orders) == 3
+    assert len({tuple(rows(data.val_dataloader())[1].tolist()) for _ in range(2)}) == 1
+
+
+def test_workers_stay(folders):
+    loader = folder_data(folders, num_workers=1).train_dataloader()
+    assert loader.persistent_workers
+    first, second = (sum(len(labels) for _, labels in loader) for _ in range(2))
+    assert first == second == 16
+
+
+def test_lightning_trains_and_tests_on_folders(folders, tmp_path):
+    seed_everything(0, verbose=False)
+    module = Classifier(3 * 16 * 16, 3, lr=1e-3)
+    data = folder_data(folders, color_jitter=0.0)
+    run = trainer(tmp_path, max_epochs=8)
+    run.fit(module, datamodule=data)
+    run.test(module, datamodule=data, verbose=False)
+    assert np.mean(module.right) > 0.9  # the classes differ in brightness
+
+
+@pytest.mark.processes
+def test_two_processes_share_the_images(folders, tmp_path):
+    """Each of two processes sees half of the 18 images, in whole batches where there are several."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+from torch.utils.data import DistributedSampler
+from test_data import Classifier, folder_data, trainer
+torch.set_num_threads(1)
+for batch_size, expected in ((4, [4, 4]), (12, [9])):
+    module = Classifier(768, 3)
+    run = trainer({str(tmp_path)!r}, max_epochs=1, devices=2, strategy="ddp")
+    run.fit(module, datamodule=folder_data({str(folders)!r}, batch_size=batch_size))
+    assert isinstance(run.train_dataloader.sampler, DistributedSampler)
+    assert module.batch_sizes == expected, module.batch_sizes
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"the ImageNet samples are not at {SAMPLES}")
+@pytest.mark.filterwarnings("ignore:.*one image only")
+def test_real_imagenet_files():
+    data = ImageFolderData(SAMPLES, image_size=64, batch_size=16, num_workers=0, auto_augment="rand-m9-mstd0.5")
+    data.setup()
+    assert data.num_classes == 200
+    assert data.classes == sorted(path.name for path in SAMPLES.iterdir() if path.is_dir())
+    assert [len(data._get(split)) for split in ("train", "val")] == [180, 20]
+    images, labels = rows(data.val_dataloader())
+    assert images.shape == (20, 3, 64, 64)
+    assert len(set(labels.tolist())) == 20
+    assert abs(images.mean()) < 0.5  # ImageNet's own mean and deviation were taken
+    assert 0.7 < images.std() < 1.5
+    images, _ = next(iter(data.train_dataloader()))
+    assert images.shape == (16, 3, 64, 64)
+
+
+# Command line
+
+
+@pytest.mark.parametrize("cls", [DigitsData, ImageFolderData])
+def test_every_argument_has_a_type_and_a_line_of_help(cls):
+    parser = ArgumentParser()
+    parser.add_class_arguments(cls, "data")
+    text = " ".join(parser.format_help().split())
+    for name in inspect.signature(cls).parameters:
+        after = text.rpartition(f"--data.{name} ")[2][:200]
+        assert "type: " in after, name
+        assert not after.partition(" ")[2].startswith("("), name  # words come before the type
+
+
+def test_arguments_from_the_command_line(tmp_path):
+    parser = ArgumentParser()
+    parser.add_class_arguments(ImageFolderData, "data")
+    arguments = [f"--data.root={tmp_path}", "--data.scale=[0.5,1]", "--data.auto_augment=rand-m9", "--data.seed=3"]
+    config = parser.parse_args(arguments)
+    data = getattr(parser, "instantiate", parser.instantiate_classes)(config).data  # renamed in jsonargparse 4.49
+    assert (data.root, data.scale, data.auto_augment, data.seed) == (str(tmp_path), (0.5, 1.0), "rand-m9", 3)
+    assert dict(data.hparams) == {}
