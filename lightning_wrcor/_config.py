@@ -5,10 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+ClassT = TypeVar("ClassT", bound=type)
 
 
 class Configurable:
@@ -18,10 +22,22 @@ class Configurable:
     """
 
     def config(self) -> dict[str, Any]:
-        """``{"class_path": ..., "init_args": {...}}``, plain values only."""
+        """``{"class_path": ..., "init_args": {...}}``, plain values only.
+
+        Raises:
+            TypeError: when a constructor argument is not stored in an attribute of its name.
+        """
         cls = type(self)
-        names = [name for name in inspect.signature(cls).parameters if name != "self"]
-        return {"class_path": class_path(cls), "init_args": {name: plain(getattr(self, name)) for name in names}}
+        init_args: dict[str, Any] = {}
+        for name, parameter in inspect.signature(cls).parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL or not hasattr(self, name):
+                raise TypeError(
+                    f"{cls.__qualname__} must keep its constructor argument {name!r} in an attribute of that name "
+                    f"(self.{name} = {name}), and take it by name, so that it can be written as plain values."
+                )
+            value = plain(getattr(self, name))
+            init_args |= value if parameter.kind is inspect.Parameter.VAR_KEYWORD else {name: value}
+        return {"class_path": class_path(cls), "init_args": init_args}
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config()["init_args"].items())
@@ -32,16 +48,22 @@ def class_path(cls: type) -> str:
     """The shortest public dotted path of a class (``lightning_wrcor.spaces.DARTS``, not the file it lives in)."""
     parts = cls.__module__.split(".")
     for length in range(1, len(parts)):
-        module = importlib.import_module(".".join(parts[:length]))
-        if module.__dict__.get(cls.__qualname__) is cls:
+        # The parents of a module that is loaded are loaded too; a module under a made-up name has none.
+        module = sys.modules.get(".".join(parts[:length]))
+        if module is not None and module.__dict__.get(cls.__qualname__) is cls:
             return f"{module.__name__}.{cls.__qualname__}"
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def plain(value: Any) -> Any:
     """Plain values only, as a checkpoint may hold them that is read with ``weights_only=True``."""
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if value is None or isinstance(value, bool):
         return value
+    # NumPy's numbers and text pass for Python's own, but a checkpoint must not hold them.
+    if isinstance(value, (str, os.PathLike)):
+        return str(value)
+    if isinstance(value, Real):
+        return int(value) if isinstance(value, Integral) else float(value)
     if isinstance(value, Configurable):
         return value.config()
     if isinstance(value, Mapping):
@@ -53,16 +75,19 @@ def plain(value: Any) -> Any:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def closest(name: str, names: Iterable[str]) -> list[str]:
-    """All ``names``, those most like ``name`` first (for error messages)."""
-    names = sorted(names)
-    near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=len(names) or 1, cutoff=0.5)
-    first = sorted((n for n in names if n.lower() in near), key=lambda n: near.index(n.lower()))
-    return first + [n for n in names if n not in first]
+def closest(name: object, names: Iterable[str]) -> list[str]:
+    """All ``names``, those most like ``name`` first (for error messages); upper and lower case are alike."""
+
+    def distance(known: str) -> tuple[float, str]:
+        return -difflib.SequenceMatcher(None, str(name).lower(), known.lower()).ratio(), known
+
+    return sorted(names, key=distance)
 
 
 class Registry(Generic[T]):
     """Names to classes; reads what a user gives for one of them.
+
+    Case, ``-`` and ``_`` in a name make no difference.
 
     Args:
         base: the class of which every entry is a subclass.
@@ -70,18 +95,31 @@ class Registry(Generic[T]):
         plural: the same for several.
     """
 
-    def __init__(self, base: type[T], what: str, plural: str) -> None:
+    def __init__(self, base: type[Any], what: str, plural: str) -> None:
         self._base = base
         self._what = what
         self._plural = plural
         self._classes: dict[str, type[T]] = {}
 
-    def add(self, *names: str) -> Any:
-        """Class decorator: register under these names (the first is the main one)."""
+    def add(self, *names: str) -> Callable[[ClassT], ClassT]:
+        """Class decorator: register under these names.
 
-        def register(cls: type[T]) -> type[T]:
+        Raises:
+            TypeError: for a class of another kind.
+            ValueError: if another class has the name already.
+        """
+
+        def register(cls: ClassT) -> ClassT:
+            if not (isinstance(cls, type) and issubclass(cls, self._base)):
+                raise TypeError(f"Only subclasses of {self._base.__name__} can be registered; got {cls!r}.")
             for name in names:
-                self._classes[_normal(name)] = cls
+                known = self._spelt(name)
+                other = self._classes.get(known, cls)
+                # A class defined again, as notebooks do when a cell is run twice, takes the place of its older self.
+                if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+                    taken = f"{other.__module__}.{other.__qualname__}"
+                    raise ValueError(f"{cls.__qualname__}: the name {name!r} is taken by {taken}.")
+                self._classes[known] = cls
             return cls
 
         return register
@@ -94,39 +132,101 @@ class Registry(Generic[T]):
         """Build from a name, a class path, ``{"class_path": ..., "init_args": ...}``, a class, or return the object.
 
         Raises:
-            ValueError: for a name that is not known; the message lists the names there are, closest first.
-            TypeError: for arguments that the class does not take, or an object of another kind.
+            ValueError: for a name, a class path or an argument that is not known; the message lists those there are,
+                closest first.
+            TypeError: for an object or a class of another kind, an abstract class, and arguments beside an object.
         """
         if isinstance(spec, self._base):
-            return spec
-        if isinstance(spec, Mapping):
-            unknown = set(spec) - {"class_path", "init_args"}
-            if "class_path" not in spec or unknown:
-                raise ValueError(f"A {self._what} as a mapping has class_path and init_args; got {dict(spec)!r}.")
-            return self.get(spec["class_path"], **{**(spec.get("init_args") or {}), **init_args})
+            if init_args:
+                given = ", ".join(init_args)
+                raise TypeError(f"A {self._what} that exists takes no more arguments; got {given} with {spec!r}.")
+            return spec  # type: ignore[no-any-return]
         if isinstance(spec, str):
-            spec = self._classes.get(_normal(spec)) or self._import(spec)
+            return self._construct(self._imported(spec) if "." in spec else self._registered(spec), init_args)
+        if isinstance(spec, Mapping):
+            cls, own_args = self._read(spec)
+            return self._construct(cls, {**own_args, **init_args})
         if isinstance(spec, type) and issubclass(spec, self._base):
-            return spec(**init_args)
-        raise TypeError(
-            f"{spec!r} is no {self._what}; give a {self._base.__name__}, or one of: {', '.join(self.names())}."
+            return self._construct(spec, init_args)
+        raise self._other(spec)
+
+    # ---- messages that a registry may word in its own way
+
+    def _unknown(self, name: str, names: Iterable[str]) -> ValueError:
+        return ValueError(
+            f"There is no {self._what} named {name!r}. {self._plural.capitalize()}, closest first: "
+            f"{', '.join(closest(name, names))}. Your own goes by its class path, package.module.Class."
         )
 
-    def _import(self, path: str) -> type[T]:
-        module_name, _, name = path.rpartition(".")
-        if module_name:
-            try:
-                found = getattr(importlib.import_module(module_name), name)
-            except (ImportError, AttributeError) as error:
-                raise ValueError(f"Cannot import the {self._what} {path!r}: {error}.") from error
-            if isinstance(found, type) and issubclass(found, self._base):
-                return found
-            raise TypeError(f"{path} is not a subclass of {self._base.__name__}.")
-        raise ValueError(
-            f"There is no {self._what} named {path!r}. {self._plural.capitalize()}, closest first: "
-            f"{', '.join(closest(_normal(path), self.names()))}. Your own goes by its class path, package.module.Class."
+    def _other(self, spec: Any) -> TypeError:
+        return TypeError(
+            f"A {self._what} is a {self._base.__name__}, a name ({', '.join(self.names())}), or a mapping with class_path "
+            f"and init_args; got {type(spec).__name__}: {spec!r}."
         )
+
+    def _wrong_keys(self, spec: Mapping[str, Any]) -> ValueError:
+        given = ", ".join(map(str, spec))
+        return ValueError(f"A {self._what} as a mapping has the keys class_path and init_args; got {given}.")
+
+    # ---- the rest
+
+    def _spelt(self, name: str) -> str:
+        """The name as it was registered, or as it is."""
+        return next((known for known in self._classes if _normal(known) == _normal(name)), name)
+
+    def _registered(self, name: str) -> type[T]:
+        found = self._classes.get(self._spelt(name))
+        if found is None:
+            raise self._unknown(name, self._classes)
+        return found
+
+    def _read(self, spec: Mapping[str, Any]) -> tuple[type[T], dict[str, Any]]:
+        if "class_path" not in spec or set(spec) - {"class_path", "init_args"}:
+            raise self._wrong_keys(spec)
+        path, init_args = spec["class_path"], spec.get("init_args") or {}
+        if not isinstance(init_args, Mapping):
+            raise TypeError(f"init_args must be a mapping from argument names to values; got {init_args!r}.")
+        if not isinstance(path, str):
+            raise TypeError(f"class_path must be text, 'package.module.Class'; got {path!r}.")
+        if "." in path:
+            return self._imported(path), dict(init_args)
+        # A short path, as the Lightning CLI takes too: the class of something registered, or its name.
+        classes = {cls.__qualname__: cls for cls in self._classes.values()}
+        found = classes.get(path) or self._classes.get(self._spelt(path))
+        if found is None:
+            raise self._unknown(path, classes)
+        return found, dict(init_args)
+
+    def _imported(self, path: str) -> type[T]:
+        module_name, _, name = path.rpartition(".")
+        try:
+            module = importlib.import_module(module_name)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"Cannot import {module_name!r} of class_path {path!r}: {error}") from error
+        if not hasattr(module, name):
+            there = [
+                key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, self._base)
+            ]
+            listed = f"Its {self._plural}: {', '.join(closest(name, there))}." if there else f"It has no {self._what}."
+            raise ValueError(f"class_path {path!r}: {module_name!r} has no {name!r}. {listed}")
+        cls = getattr(module, name)
+        if not (isinstance(cls, type) and issubclass(cls, self._base)):
+            raise TypeError(f"class_path {path!r} must lead to a subclass of {class_path(self._base)}; got {cls!r}.")
+        return cls
+
+    def _construct(self, cls: type[T], init_args: Mapping[str, Any]) -> T:
+        if inspect.isabstract(cls):
+            missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+            kind = self._base.__name__.lower()
+            raise TypeError(f"{cls.__qualname__} is not a complete {kind}: it does not define {missing}.")
+        parameters = inspect.signature(cls).parameters
+        takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+        for argument in init_args:
+            if argument not in parameters and not takes_any:
+                known = ", ".join(closest(argument, parameters)) or "none"
+                raise ValueError(f"{cls.__qualname__} has no argument {argument!r}. Its arguments: {known}.")
+        return cls(**init_args)
 
 
 def _normal(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "") if "." not in name else name
+    return name.lower().replace("-", "").replace("_", "")

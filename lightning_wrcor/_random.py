@@ -14,7 +14,7 @@ import torch
 
 def derive_seed(seed: int, *parts: object) -> int:
     """A seed in ``[0, 2**63)`` that depends on the arguments alone (not on the process, the order or the time)."""
-    digest = hashlib.sha256(json.dumps([seed, *map(str, parts)]).encode()).digest()
+    digest = hashlib.sha256(json.dumps([int(seed), *map(str, parts)]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
@@ -22,7 +22,7 @@ def derive_seed(seed: int, *parts: object) -> int:
 def own_random_numbers(seed: int | None = None) -> Iterator[None]:
     """Leave every global random number generator as it was found, also when the block raises.
 
-    Covers Python's, NumPy's (where it is loaded), torch's on the CPU and on every accelerator that has been used.
+    Covers Python's, NumPy's (where it is loaded), and torch's on the CPU, on CUDA devices and on MPS.
 
     Args:
         seed: seed them all at the start of the block; None goes on from where they are.
@@ -31,7 +31,7 @@ def own_random_numbers(seed: int | None = None) -> Iterator[None]:
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy is not None else None
     torch_state = torch.get_rng_state()
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    cuda = _cuda_in_use()
     cuda_states = torch.cuda.get_rng_state_all() if cuda else []
     mps_state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
@@ -53,8 +53,12 @@ def own_random_numbers(seed: int | None = None) -> Iterator[None]:
         torch.set_rng_state(torch_state)
         if cuda:
             torch.cuda.set_rng_state_all(cuda_states)
-        elif torch.cuda.is_available() and torch.cuda.is_initialized():
+        elif _cuda_in_use():
             # CUDA started inside the block: give it the state that it would have started with.
             torch.cuda.manual_seed_all(torch.initial_seed())
         if mps_state is not None:
             torch.mps.set_rng_state(mps_state)
+
+
+def _cuda_in_use() -> bool:
+    return bool(torch.cuda.is_available() and torch.cuda.is_initialized())  # type: ignore[no-untyped-call, unused-ignore]

@@ -75,8 +75,8 @@ class DigitsData(_ImageData):
 
     The 8x8 images are up-sampled (bilinear) and normalised with the mean and standard deviation of all digits. Each
     training image is shifted by up to a sixteenth of its side (at least one pixel) in each direction. The split is the
-    same for the same seed and has the classes in equal shares. Batches are pairs of images ``(batch, channels, image_size, image_size)``
-    and labels ``(batch,)``.
+    same for the same seed and has the classes in equal shares. Batches are pairs of images
+    ``(batch, channels, image_size, image_size)`` and labels ``(batch,)``.
 
     Args:
         image_size: Height and width in pixels of the images; 8 or more.

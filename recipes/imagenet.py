@@ -23,6 +23,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lightning_wrcor import DigitsData, ImageFolderData, ZeroShotSearchModule
 from lightning_wrcor._config import closest
@@ -41,7 +42,7 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     try:
         given = [OmegaConf.load(file) for file in files]
         given.append(OmegaConf.from_dotlist([argument for argument in arguments if "=" in argument]))
-    except (OmegaConfBaseException, ValueError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
         sys.exit(f"The configuration cannot be read: {error}")
     for part in given:
         _lift_init_args(part)
@@ -51,7 +52,10 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
         rank_zero_info(
             "No ImageNet folder was given (data.root=...): the whole pipeline runs on scikit-learn's digits."
         )
-    config = OmegaConf.merge(OmegaConf.load(HERE / defaults), user)
+    config = OmegaConf.load(HERE / defaults)
+    if OmegaConf.select(user, "model.space.class_path") is not None:
+        config.model.pop("space")  # the arguments of the default space are not those of another
+    config = OmegaConf.merge(config, user)
     plain = OmegaConf.to_container(config, resolve=True)
     data = ImageFolderData if "root" in plain["data"] else DigitsData
     _check_keys("", plain, ["budget", "seed", "output", "compare_random", "data", "model", "trainer"])

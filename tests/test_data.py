@@ -378,16 +378,24 @@ import torch
 from torch.utils.data import DistributedSampler
 from test_data import Classifier, folder_data, trainer
 torch.set_num_threads(1)
-for batch_size, expected in ((4, [4, 4]), (12, [9])):
-    module = Classifier(768, 3)
-    run = trainer({str(tmp_path)!r}, max_epochs=1, devices=2, strategy="ddp")
-    run.fit(module, datamodule=folder_data({str(folders)!r}, batch_size=batch_size))
-    assert isinstance(run.train_dataloader.sampler, DistributedSampler)
-    assert module.batch_sizes == expected, module.batch_sizes
+
+
+class Checked(Classifier):
+    def on_train_end(self):
+        assert isinstance(self.trainer.train_dataloader.sampler, DistributedSampler)
+        name = f"{{self.batch_sizes}} on {{self.global_rank}}"
+        open({str(tmp_path / "seen")!r} + name, "w").close()
+
+
+for batch_size in (4, 12):
+    run = trainer({str(tmp_path)!r}, max_epochs=1, devices=2, strategy="ddp_fork")
+    run.fit(Checked(768, 3), datamodule=folder_data({str(folders)!r}, batch_size=batch_size))
 """
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    seen = sorted(path.name.removeprefix("seen") for path in tmp_path.glob("seen*"))
+    assert seen == ["[4, 4] on 0", "[4, 4] on 1", "[9] on 0", "[9] on 1"]
 
 
 @pytest.mark.data

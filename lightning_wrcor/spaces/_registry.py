@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from lightning_wrcor.spaces._base import Space
@@ -49,9 +49,7 @@ def list_spaces() -> list[str]:
     return sorted(_SPACES)
 
 
-def get_space(
-    spec: Space | type[Space] | str | Mapping[str, Any] | list[Any] | tuple[Any, ...], **init_args: Any
-) -> Space:
+def get_space(spec: Space | type[Space] | str | Mapping[str, Any] | Sequence[Any], **init_args: Any) -> Space:
     """Make a search space of what a user wrote.
 
     Args:
@@ -81,7 +79,7 @@ def get_space(
     if isinstance(spec, Mapping):
         cls, own_args = _read(spec)
         return _construct(cls, {**own_args, **init_args})
-    if isinstance(spec, (list, tuple)):
+    if isinstance(spec, Sequence):
         return _construct(NetworkList, {"networks": spec, **init_args})
     if isinstance(spec, type) and issubclass(spec, Space):
         return _construct(spec, init_args)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import random
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
+
+from lightning_wrcor._random import own_random_numbers
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def without_weights(build: Callable[[], nn.Module], use: Callable[[nn.Module], T
 
     While ``use`` runs, the parameters need no gradients. Random numbers are as they were afterwards.
     """
-    with rng_kept():
+    with own_random_numbers():
         try:
             with torch.device("meta"):
                 network = build()
@@ -54,20 +54,6 @@ def without_weights(build: Callable[[], nn.Module], use: Callable[[nn.Module], T
         network = build()
         with _frozen(network):
             return use(network)
-
-
-@contextmanager
-def rng_kept() -> Iterator[None]:
-    """Put the random numbers of Python, NumPy (where it is loaded) and torch's CPU back as they were."""
-    numpy = sys.modules.get("numpy")
-    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python_state)
-        if numpy:
-            numpy.random.set_state(numpy_state)
 
 
 def check_timm_name(name: str) -> str:

@@ -246,11 +246,12 @@ class TimmModels(FiniteSpace):
         try:
             costs = count_costs(network, size)
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            fixed = ""
+            reason = f"{type(error).__name__}: {error}"
             if configuration(name).fixed_input_size and size[1:] != self._size(name)[1:]:
-                fixed = " It has a fixed input size: set image_size to build it for another."
-            reason = f"{name!r} cannot run on an image of {size} (channels, height, width): {type(error).__name__}: {error}{fixed}"
-            raise ValueError(reason) from error
+                reason += " It has a fixed input size: set image_size to build it for another."
+            raise ValueError(
+                f"{name!r} cannot run on an image of {size} (channels, height, width): {reason}"
+            ) from error
         self._costs[name, size, num_classes] = costs
         return costs
 

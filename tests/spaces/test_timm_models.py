@@ -150,14 +150,14 @@ def test_weights_are_never_loaded(monkeypatch):
 
 
 def test_limits_filter_by_the_counted_costs():
-    everything = TimmModels("test_*", image_size=64)
+    everything = TimmModels("test_[bcer]*", image_size=64)
     costs = {name: everything.costs(name) for name in everything}
-    max_params = sorted(cost.params for cost in costs.values())[9]
-    max_macs = sorted(cost.macs for cost in costs.values())[9]
-    space = TimmModels("test_*", image_size=64, max_params=max_params, max_macs=max_macs)
+    max_params = sorted(cost.params for cost in costs.values())[-2]
+    max_macs = sorted(cost.macs for cost in costs.values())[5]
+    space = TimmModels("test_[bcer]*", image_size=64, max_params=max_params, max_macs=max_macs)
     left = {name for name, cost in costs.items() if cost.params <= max_params and cost.macs <= max_macs}
     assert set(space) == left
-    assert 1 < len(left) < 10
+    assert 1 <= len(left) < len(costs)
     assert set(space.left_out) == set(costs) - left
     assert any("parameters are above max_params" in reason for reason in space.left_out.values())
     assert any("multiply-adds are above max_macs" in reason for reason in space.left_out.values())
@@ -227,7 +227,7 @@ def test_counting_changes_no_random_numbers():
     random.seed(3)
     np.random.seed(3)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
-    space = TimmModels("test_*", image_size=64, max_params=10**6)
+    space = TimmModels("test_[erv]*", image_size=64, max_params=10**6)
     space.costs(next(iter(space)))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
