@@ -100,10 +100,13 @@ def train(config: dict[str, Any], name: str, **model: Any) -> tuple[ZeroShotSear
 def random_genotypes(config: dict[str, Any], winner: str, count: int) -> list[str]:
     """Random candidates that meet the constraints, the winner not among them."""
     space = get_space(config["model"]["space"])
-    constraints = Constraints.read(config["model"]["constraints"] if "constraints" in config["model"] else None)
+    constraints = Constraints.read(config["model"].get("constraints"))
     size = int(config["data"].get("image_size", space.input_size[1]))
-    rng, names = random.Random(config["seed"]), []
-    while len(names) < count:
+    rng = random.Random(config["seed"])
+    names: list[str] = []
+    for _ in range(1000):  # a small space may not have as many
+        if len(names) == count:
+            break
         genotype = space.sample(rng)
         name = space.name(genotype)
         if name not in (winner, *names) and not constraints.violated(space.costs(genotype, (3, size, size))):
@@ -117,8 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     module, trainer, accuracy = train(config, "winner")
     assert module.winner is not None
     figures: dict[str, Any] = {"winner": module.winner.to_dict(), "test_top1": accuracy, "random": []}
-    for number, genotype in enumerate(random_genotypes(config, module.winner.name, config["compare_random"]), start=1):
-        rank_zero_info(f"\nRandom candidate {number} of {config['compare_random']}, trained alike: {genotype}")
+    others = random_genotypes(config, module.winner.name, config["compare_random"])
+    for number, genotype in enumerate(others, start=1):
+        rank_zero_info(f"\nRandom candidate {number} of {len(others)}, trained alike: {genotype}")
         figures["random"].append({"genotype": genotype, "test_top1": train(config, "random", genotype=genotype)[2]})
     if trainer.is_global_zero:
         report(config, module, figures)

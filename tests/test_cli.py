@@ -9,9 +9,10 @@ import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningCLI
 
-import toys
 from lightning_wrcor import DigitsData, SearchResult, ZeroShotSearchModule
 from lightning_wrcor.cli import main
+
+import toys
 
 QUICK = [
     "--trainer.accelerator=cpu",

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-import toys
 from lightning_wrcor import ZeroShotSearch, load_network, zero_shot_search
+
+import toys
 
 SCRIPTS = Path(__file__).parent / "scripts"
 

@@ -64,6 +64,23 @@ def test_image_folders_and_a_file_of_settings_and_the_winner_again(folder: Path,
     assert again["winner"]["summary"] == {}, "given, not searched for"
 
 
+def test_the_callback_script(folder: Path) -> None:
+    trainer = runpy.run_path(str(RECIPES / "callback.py"))["main"](str(folder))
+    assert trainer.callback_metrics["test/top1"] >= 0
+    assert list(Path("runs/callback").glob("*/*/search.json"))
+
+
+def test_the_command_line_file(folder: Path) -> None:
+    from lightning_wrcor.cli import main
+
+    small = ["--model.space={class_path: lightning_wrcor.spaces.NASBench201, init_args: {width: 4, cells: 1}}"]
+    small += ["--model.budget=2", "--model.probe_size=4", "--data.image_size=16", "--data.batch_size=4"]
+    small += ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.num_workers=0", "--model.warmup_epochs=0"]
+    cli = main(["fit", f"--config={RECIPES / 'cli.yaml'}", f"--data.root={folder}", "--data.val_fraction=0.25", *small])
+    assert cli.model.result is not None
+    assert cli.config["fit"]["model"]["init_args"]["seed"] == 0, "taken from seed_everything"
+
+
 @pytest.mark.data
 @pytest.mark.processes
 def test_real_jpegs_under_two_processes(data: Path) -> None:
@@ -100,4 +117,4 @@ def test_mistakes_in_the_configuration(arguments: list[str], sentence: str) -> N
 
 
 def test_settings_were_found() -> None:
-    assert sorted(path.name for path in RECIPES.glob("*.yaml")) == ["digits.yaml", "imagenet.yaml"]
+    assert sorted(path.name for path in RECIPES.glob("*.yaml")) == ["cli.yaml", "digits.yaml", "imagenet.yaml"]

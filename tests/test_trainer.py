@@ -12,8 +12,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
-import toys
 from lightning_wrcor import _trainer
+
+import toys
 from toys import Lit, loader, trainer
 
 

@@ -95,9 +95,10 @@ def trainer(**kwargs: Any) -> pl.Trainer:
     return pl.Trainer(**{**settings, **kwargs})
 
 
-def weights_hash(module: nn.Module) -> str:
+def weights_hash(module: nn.Module, buffers: bool = True) -> str:
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    tensors = module.state_dict() if buffers else dict(module.named_parameters())
+    for name, value in sorted(tensors.items()):
         digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 

@@ -1,0 +1,144 @@
+"""What README and docs show: their Python runs, their command lines are understood, their links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from lightning_wrcor.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROOMS = ("lightning_wrcor", *(f"lightning_wrcor.{room}" for room in ("proxies", "spaces", "search", "inspection")))
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, its title (a file's name) or "", the line of its first line, and its text."""
+
+    language: str
+    title: str
+    line: int
+    text: str
+
+
+def blocks(page: Path, language: str) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for found in re.finditer(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', text, re.MULTILINE | re.DOTALL):
+        if found[1] == language:
+            yield Block(found[1], found[2] or "", text.count("\n", 0, found.start(3)) + 1, found[3])
+
+
+def commands(prefix: str) -> list[Any]:
+    """The command lines of all pages that begin with ``prefix``, without it."""
+    return [
+        pytest.param(page, line.removeprefix(prefix).strip(), id=f"{page.stem}: {line}")
+        for page in PAGES
+        for block in blocks(page, "bash")
+        for line in block.text.replace("\\\n", " ").splitlines()
+        if line.startswith(prefix)
+    ]
+
+
+def with_python() -> list[Any]:
+    return [pytest.param(page, id=page.stem) for page in PAGES if next(blocks(page, "python"), None)]
+
+
+def plain(case: Any) -> bool:
+    """Whether a command names configurations and nothing else, so that it shows what they are for."""
+    return set(shlex.split(case.values[1])[::2]) == {"--config"}
+
+
+def write_files(page: Path) -> None:
+    """The files that a page shows, and the recipes, into the working folder."""
+    Path("recipes").symlink_to(ROOT / "recipes")
+    for language in ("yaml", "python"):
+        for block in blocks(page, language):
+            if block.title:
+                Path(block.title).write_text(block.text, encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The modules that a page shows can be imported while its test runs, and are forgotten afterwards."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", with_python())
+def test_python_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Defaults of the Trainer, which a page's own arguments override: short, on the CPU, without bars and event files.
+    short = {"limit_train_batches": 2, "limit_val_batches": 1, "limit_test_batches": 1, "max_epochs": 1, "devices": 1}
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    for name, value in {**short, **quiet}.items():
+        monkeypatch.setenv(f"PL_TRAINER_{name.upper()}", str(value))
+    write_files(page)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page, "python"):
+        if not block.title:  # a titled block is a file that other blocks import
+            source = "\n" * (block.line - 1) + block.text  # so that a traceback names the page's own line
+            exec(compile(source, str(page), "exec"), names)  # noqa: S102  (our own pages)
+
+
+@pytest.mark.parametrize(("page", "line"), commands("python -m lightning_wrcor "))
+def test_command_lines_are_understood(page: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_files(page)
+    arguments = shlex.split(line)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments if {"--help", "--print_config"} & set(arguments) else [*arguments, "--print_config"])
+    printed = capsys.readouterr()
+    assert stop.value.code == 0, printed.err
+    assert "trainer" in printed.out
+
+
+@pytest.mark.parametrize(("page", "line"), [case for case in commands("python -m lightning_wrcor fit") if plain(case)])
+def test_configurations_train(page: Path, line: str) -> None:
+    write_files(page)
+    quick = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.devices=1"]
+    cli = main(["fit", *shlex.split(line), *quick, "--trainer.enable_progress_bar=false"])
+    assert cli.trainer.global_step == 1
+
+
+@pytest.mark.parametrize(("page", "line"), commands("python recipes/imagenet.py"))
+def test_recipe_lines_are_understood(page: Path, line: str) -> None:
+    write_files(page)
+    words = shlex.split(line)
+    for file in [Path(word) for word in words if "=" not in word and not Path(word).exists()]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}\n", encoding="utf-8")  # what an earlier run leaves
+    config = runpy.run_path("recipes/imagenet.py")["read_config"](words)
+    assert ("root" in config["data"]) == ("data.root" in line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r'\]\(([^)\s]+)\)|src="([^"]+)"', text):
+        path = "".join(target).partition("#")[0]
+        assert not path or "://" in path or (page.parent / path).exists(), f"{page.name} links to {path}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_is_in_the_reference(room: str) -> None:
+    module = importlib.import_module(room)
+    public = {name for name in dir(module) if not name.startswith("_") and not inspect.ismodule(getattr(module, name))}
+    listed = re.findall(r"^::: ([\w.]+)\.(\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert public <= {name for _, name in listed}, "names that docs/api.md lacks"
+    assert {name for home, name in listed if home == room} <= public, "names that do not exist"
+
+
+def test_python_version_of_the_readme_is_that_of_the_package() -> None:
+    stated = re.findall(r"Python (\d+\.\d+) or newer", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert stated == re.findall(r'requires-python = ">=(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
