@@ -57,9 +57,10 @@ def class_path(cls: type) -> str:
 
 def plain(value: Any) -> Any:
     """Plain values only, as a checkpoint may hold them that is read with ``weights_only=True``."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # a number or a text of NumPy: it passes for Python's own, but no checkpoint may hold it
     if value is None or isinstance(value, bool):
         return value
-    # NumPy's numbers and text pass for Python's own, but a checkpoint must not hold them.
     if isinstance(value, (str, os.PathLike)):
         return str(value)
     if isinstance(value, Real):

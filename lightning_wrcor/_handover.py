@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
@@ -84,8 +85,18 @@ def check_optimisers(trainer: Trainer, network: nn.Module) -> None:
         )
 
 
-def report_winner(trainer: Trainer, winner: Winner, result: SearchResult | None) -> None:
-    """Tell the Trainer's loggers, and write ``search.json`` and ``selected.yaml`` into its log folder."""
+def report_winner(
+    trainer: Trainer, winner: Winner, result: SearchResult | None, what: str, chosen: dict[str, Any]
+) -> None:
+    """Tell the Trainer's loggers, and write ``search.json`` and ``selected.yaml`` into its log folder.
+
+    Args:
+        trainer: the Trainer; all ranks call this together.
+        winner: the winner.
+        result: the search's result; without one no file is written.
+        what: says what ``selected.yaml`` is good for.
+        chosen: plain values that train the winner without a search.
+    """
     folder = trainer.log_dir or trainer.default_root_dir  # all ranks ask: it may be broadcast
     figures = {f"search/{name}": winner.summary[name] for name in ("score", "params", "macs") if name in winner.summary}
     if result is not None:
@@ -97,15 +108,13 @@ def report_winner(trainer: Trainer, winner: Winner, result: SearchResult | None)
             logger.log_metrics(figures, step=0)
         logger.log_hyperparams({"winner": winner.name})
     if result is not None and not _trainer.is_fast_dev_run(trainer):
-        _write(folder, winner, result)
+        _write(Path(folder), result, what, chosen)
 
 
 @rank_zero_only
-def _write(folder: str, winner: Winner, result: SearchResult) -> None:
+def _write(folder: Path, result: SearchResult, what: str, chosen: dict[str, Any]) -> None:
     import yaml  # jsonargparse brings it
 
-    result.to_json(Path(folder) / "search.json")
-    # The form of a Lightning CLI file; the recipe reads it as well.
-    chosen = {"model": {"init_args": {"space": winner.space, "genotype": winner.name}}}
-    text = "# The winner of a search: given after the configuration (--config), it is trained without searching.\n"
-    (Path(folder) / "selected.yaml").write_text(text + yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
+    result.to_json(folder / "search.json")
+    head = f"# The winner of a search, {what}: it is trained without searching.\n"
+    (folder / "selected.yaml").write_text(head + yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")

@@ -246,6 +246,19 @@ def starts_processes_by_spawning(trainer: Trainer) -> bool:
     return bool(launcher is not None and type(launcher).__name__ == "_MultiProcessingLauncher")
 
 
+def keep_from_parent(module: LightningModule, attribute: str) -> None:
+    """Leave the network out of the weights that a spawned process hands back to its parent at the end.
+
+    The parent still has the network from before the search, which the winner's weights do not fit.
+    """
+
+    def drop(module: nn.Module, state: dict[str, Any], prefix: str, metadata: dict[str, Any]) -> None:
+        for name in [name for name in state if name.startswith(f"{prefix}{attribute}.")]:
+            del state[name]
+
+    module.register_state_dict_post_hook(drop)
+
+
 def untrained_parameters(trainer: Trainer, network: nn.Module) -> tuple[list[str], int]:
     """Names of the network's trainable parameters that no optimiser holds, and how many trainable ones there are."""
     held = {id(p) for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}

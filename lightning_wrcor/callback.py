@@ -54,9 +54,11 @@ class ZeroShotSearch(Callback):
         result: the search's result, None where no search was needed.
         winner: the chosen network as plain values, None before ``setup``.
 
-    Example:
-        >>> trainer = Trainer(callbacks=[ZeroShotSearch("nasbench201", budget=50)], logger=False)  # doctest: +SKIP
-        >>> trainer.fit(module, data)  # doctest: +SKIP
+    Examples:
+        Candidates from a search space, or from a list::
+
+            Trainer(callbacks=[ZeroShotSearch("nasbench201", budget=50)]).fit(module, data)
+            Trainer(callbacks=[ZeroShotSearch(["resnet18", "regnety_016", my_factory])]).fit(module, data)
     """
 
     def __init__(
@@ -211,7 +213,13 @@ class ZeroShotSearch(Callback):
                 "lightning_wrcor.ZeroShotSearchModule."
             )
         check_optimisers(trainer, present)
-        report_winner(trainer, self.winner, self.result)
+        chosen = {"space": self.winner.space, "genotype": self.winner.name}
+        report_winner(trainer, self.winner, self.result, "arguments of ZeroShotSearch", chosen)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """With a spawning strategy, keep the winner's weights from being loaded into the parent's old network."""
+        if stage == "fit" and self.winner is not None and _trainer.starts_processes_by_spawning(trainer):
+            _trainer.keep_from_parent(pl_module, self.winner.attribute)
 
     # ---- the rest
 

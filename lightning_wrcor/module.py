@@ -195,7 +195,9 @@ class ZeroShotSearchModule(LightningModule):
         assert self.network is not None
         assert self.winner is not None
         check_optimisers(self.trainer, self.network)
-        report_winner(self.trainer, self.winner, self.result)
+        chosen = {"model": {"init_args": {"space": self.winner.space, "genotype": self.winner.name}}}
+        what = "given after the configuration (fit --config config.yaml --config selected.yaml, or to the recipe)"
+        report_winner(self.trainer, self.winner, self.result, what, chosen)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, classes)`` of images ``(B, C, H, W)``."""

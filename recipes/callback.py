@@ -51,7 +51,7 @@ def main(folder: str | None = None, devices: int = 1) -> Trainer:
         constraints={"max_params": 4e6},
         attribute="net",
     )
-    trainer = Trainer(max_epochs=2, accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto",
+    trainer = Trainer(max_epochs=2, devices=devices, strategy="ddp" if devices > 1 else "auto",
                       default_root_dir="runs/callback", callbacks=[search])  # fmt: skip
     trainer.fit(Classifier(data.num_classes), datamodule=data)
     trainer.test(datamodule=data, ckpt_path="best")

@@ -53,7 +53,8 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
             "No ImageNet folder was given (data.root=...): the whole pipeline runs on scikit-learn's digits."
         )
     config = OmegaConf.load(HERE / defaults)
-    if OmegaConf.select(user, "model.space.class_path") is not None:
+    space = OmegaConf.select(user, "model.space")
+    if space is not None and not (isinstance(space, DictConfig) and "class_path" not in space):
         config.model.pop("space")  # the arguments of the default space are not those of another
     config = OmegaConf.merge(config, user)
     plain = OmegaConf.to_container(config, resolve=True)

@@ -396,8 +396,12 @@ def test_loggers_and_files_tell_of_the_winner(tmp_path: Path) -> None:
     folder = Path(str(one.log_dir))
     assert callback.winner is not None
     assert SearchResult.from_json(folder / "search.json").best.name == callback.winner.name
-    chosen = yaml.safe_load((folder / "selected.yaml").read_text())["model"]["init_args"]
-    assert chosen["genotype"] == callback.winner.name
+    chosen = yaml.safe_load((folder / "selected.yaml").read_text())
+    again = counting(**chosen)  # arguments of the callback that train the winner without a search
+    trainer(callbacks=[again], max_steps=1).fit(Lit(), loader())
+    assert again.searches == 0
+    assert again.winner is not None
+    assert again.winner.name == callback.winner.name
     hparams = yaml.safe_load((tmp_path / "csv" / "version_0" / "hparams.yaml").read_text())
     assert hparams["winner"] == callback.winner.name
     assert "search/score" in (tmp_path / "csv" / "version_0" / "metrics.csv").read_text().split("\n")[0]

@@ -86,7 +86,9 @@ def test_python_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"PL_TRAINER_{name.upper()}", str(value))
     write_files(page)
     names: dict[str, Any] = {"__name__": "__main__"}
-    for block in blocks(page, "python"):
+    found = list(blocks(page, "python"))
+    assert len(found) == page.read_text(encoding="utf-8").count("```python"), "a block that is written in another way"
+    for block in found:
         if not block.title:  # a titled block is a file that other blocks import
             source = "\n" * (block.line - 1) + block.text  # so that a traceback names the page's own line
             exec(compile(source, str(page), "exec"), names)  # noqa: S102  (our own pages)

@@ -86,6 +86,14 @@ def test_model_parallel_saves_and_resumes_without_a_second_search(tmp_path: Path
         load_network(tmp_path / "sharded.ckpt")
 
 
+@pytest.mark.processes
+def test_spawned_processes_train_the_winner_and_leave_the_parents_network_alone(tmp_path: Path) -> None:
+    printed = run("spawned.py", tmp_path)
+    assert "With a spawning strategy the trained winner stays in the child processes" in printed
+    (stored,) = tmp_path.glob("*.ckpt")
+    assert load_network(stored)(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
 def test_a_killed_search_goes_on_and_ends_with_the_same_winner(tmp_path: Path) -> None:
     run("killed.py", tmp_path / "journal", 4, expect=-9)
     assert len((tmp_path / "journal").read_text().splitlines()) == 5

@@ -64,6 +64,14 @@ def test_image_folders_and_a_file_of_settings_and_the_winner_again(folder: Path,
     assert again["winner"]["summary"] == {}, "given, not searched for"
 
 
+def test_a_list_of_networks_as_space() -> None:
+    figures = recipe(
+        "model.space=[test_resnet,test_efficientnet]", "data.image_size=32", *QUICK[:1], "trainer.max_epochs=1"
+    )
+    assert figures["winner"]["name"] in ("test_resnet", "test_efficientnet")
+    assert len(figures["random"]) == 1, "there is only one other"
+
+
 def test_the_callback_script(folder: Path) -> None:
     trainer = runpy.run_path(str(RECIPES / "callback.py"))["main"](str(folder))
     assert trainer.callback_metrics["test/top1"] >= 0
