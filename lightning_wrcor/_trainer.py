@@ -256,7 +256,7 @@ def keep_from_parent(module: LightningModule, attribute: str) -> None:
         for name in [name for name in state if name.startswith(f"{prefix}{attribute}.")]:
             del state[name]
 
-    module.register_state_dict_post_hook(drop)
+    module.register_state_dict_post_hook(drop)  # type: ignore[no-untyped-call]
 
 
 def untrained_parameters(trainer: Trainer, network: nn.Module) -> tuple[list[str], int]:

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_wrcor import _trainer
+from lightning_wrcor import __version__, _trainer
 from lightning_wrcor._handover import check_optimisers, find_network, freeze_unreached, report_winner
 from lightning_wrcor._random import derive_seed
 from lightning_wrcor.proxies import Proxy, get_proxy
@@ -272,7 +272,13 @@ class ZeroShotSearch(Callback):
         proxies = self.proxy if isinstance(self.proxy, list) else [self.proxy]
         from lightning_wrcor.search.journal import fingerprint
 
-        facts = (self.space.config(), [p.config() for p in proxies], classes, fingerprint((images, labels)))
+        facts = (
+            __version__,
+            self.space.config(),
+            [p.config() for p in proxies],
+            classes,
+            fingerprint((images, labels)),
+        )
         name = f"{type(self.space).__name__}-{derive_seed(self.seed, *facts):016x}.jsonl"
         path = Path(trainer.default_root_dir) / "zero_shot_search" / re.sub(r"[^\w.-]", "_", name)
         return str(_trainer.TrainerRanks(trainer).broadcast(path))

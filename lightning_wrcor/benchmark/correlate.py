@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import gzip
 import json
@@ -112,6 +113,32 @@ def correlate(
     return table
 
 
+def add_command(commands: Any) -> None:
+    """Add ``correlate`` to the command line."""
+    parser = commands.add_parser("correlate", help="rank correlation of proxies with known accuracies")
+    parser.add_argument("--space", required=True, help="name of the search space, such as nasbench201")
+    parser.add_argument("--accuracies", required=True, help="CSV file (.gz too) of architectures and accuracies")
+    parser.add_argument("--column", required=True, help="column of the accuracies")
+    parser.add_argument("--images", required=True, help=".npz file with x_train (n, h, w, 3) uint8 and y_train (n,)")
+    parser.add_argument("--out", required=True, help="folder for the journal, the scores and the table")
+    parser.add_argument("--proxies", default="wrcor", help="names of proxies, separated by commas")
+    parser.add_argument("--limit", type=int, help="number of rows, drawn at random; all without it")
+    parser.add_argument("--seed", type=int, default=0, help="chooses rows, images and weights")
+    parser.add_argument("--batch-size", type=int, default=64, help="images in the probe batch")
+    parser.add_argument("--num-classes", type=int, help="classes of the networks")
+    parser.add_argument(
+        "--architectures", help="column of the architectures, found by itself where it has a usual name"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    given = {name: value for name, value in vars(arguments).items() if name not in ("command", "run")}
+    given["proxies"] = given["proxies"].split(",")
+    print(format_table(correlate(**given)))
+    return 0
+
+
 def _rows(path: Path, column: str, architectures: str | None) -> list[tuple[str, float]]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8", newline="") as file:
@@ -156,7 +183,7 @@ def _agreements(scored: Sequence[tuple[Evaluation, float]], proxies: Sequence[st
             Agreement(
                 name,
                 float(spearman_corrcoef(ranks, target)),
-                float(kendall_rank_corrcoef(ranks, target)),
+                float(torch.as_tensor(kendall_rank_corrcoef(ranks, target))),
                 len(values),
             )
         )

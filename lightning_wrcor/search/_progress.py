@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import math
+import sys
+import time
 from types import TracebackType
 
 from lightning_wrcor.search.result import Funnel
+
+LOOK = 1.0
+"""Seconds between two looks at a search that only rejects candidates."""
 
 
 class Progress:
     """Candidates done, rejected, the best so far and the time left, on one line; silent where it is switched off."""
 
-    def __init__(self, total: int | None, enabled: bool) -> None:
+    def __init__(self, enabled: bool) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=total, disable=not enabled, desc="scoring", unit="net", dynamic_ncols=True)
+        # A log file gets a line now and then, not ten a second.
+        pause = 0.1 if sys.stderr.isatty() else 10.0
+        self._bar = tqdm(disable=not enabled, desc="scoring", unit="net", dynamic_ncols=True, mininterval=pause)
         self._best = -math.inf
         self._name = ""
+        self._looked = time.monotonic()
 
-    def update(self, done: int, funnel: Funnel, score: float, name: str) -> None:
-        """Show that ``done`` more candidates are scored; ``score`` and ``name`` are of the last."""
+    def expect(self, total: int | None) -> None:
+        """Say how many candidates will be scored at most, as far as is known by now."""
+        self._bar.total = total
+
+    def look(self, funnel: Funnel) -> None:
+        """Show that candidates are being rejected, now and then."""
+        if time.monotonic() - self._looked > LOOK:
+            self._show(funnel)
+            self._bar.refresh()
+            self._looked = time.monotonic()
+
+    def update(self, funnel: Funnel, score: float, name: str) -> None:
+        """Show that one more candidate is scored."""
         if score > self._best:
             self._best, self._name = score, name
-        rejected = sum(funnel.rejected.values())
-        shown = {"rejected": rejected, "best": f"{self._best:.2f}", "name": self._name[:40]}
+        self._show(funnel)
+        self._bar.update(1)
+
+    def _show(self, funnel: Funnel) -> None:
+        best = f"{self._best:.4g}" if math.isfinite(self._best) else "none"
+        shown = {"rejected": sum(funnel.rejected.values()), "best": best, "name": self._name[:40]}
         self._bar.set_postfix(shown, refresh=False)
-        self._bar.update(done)
 
     def __enter__(self) -> Progress:
         return self

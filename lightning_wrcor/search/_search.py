@@ -5,29 +5,30 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from lightning_wrcor._random import derive_seed, own_random_numbers
-from lightning_wrcor.inspection import Costs
-from lightning_wrcor.proxies import Proxy, get_proxy
-from lightning_wrcor.proxies._score import Batch, check_batch, score_prepared
+from lightning_wrcor.proxies import Proxy
+from lightning_wrcor.proxies._score import LOW_COVERAGE, Batch, check_batch
+from lightning_wrcor.search._evaluate import Candidate, Setting, count, count_classes, evaluate, read_proxies
 from lightning_wrcor.search._progress import Progress
 from lightning_wrcor.search._ranks import Ranks
-from lightning_wrcor.search.constraints import Constraints
+from lightning_wrcor.search.constraints import COSTS, Constraints
 from lightning_wrcor.search.evaluation import Evaluation
-from lightning_wrcor.search.journal import Journal, fingerprint
+from lightning_wrcor.search.journal import Journal
 from lightning_wrcor.search.result import Funnel, SearchResult, library_versions
-from lightning_wrcor.search.strategies import Strategy, get_strategy
-from lightning_wrcor.spaces import Genotype, Space, get_space
+from lightning_wrcor.search.strategies import ENUMERABLE, Strategy, get_strategy
+from lightning_wrcor.spaces import Space, get_space
 
 REDRAWS = 1000
-"""Candidates in a row that may be rejected or repeated before the search gives up looking for another."""
+"""Candidates in a row that may be rejected or repeated before a search without end gives up looking for another."""
+
+FEW = 8
+"""Candidates after which failures say something about the search, and not only about the candidate."""
 
 
 class SearchError(RuntimeError):
@@ -58,12 +59,13 @@ def zero_shot_search(
         batch: ``(images, labels)``, the probe batch; 64 images are usual. Candidates are scored on its device.
         proxy: a proxy or its name, or several: the first ranks, all are recorded.
         strategy: who is scored next: ``"random"``, ``"exhaustive"``, or a strategy.
-        budget: candidates that are scored (rejected and repeated ones do not count). None: the strategy's own default
-            (100 for random search, all for exhaustive search).
+        budget: candidates that are scored (dead and failed ones count, rejected and repeated ones do not). None: the
+            strategy's own default (100 for random search, all for exhaustive search).
         constraints: bounds on parameters, MACs and depth, checked before a candidate is scored.
         seed: the search's seed.
         num_classes: classes of the networks that are scored; by default one more than the largest label.
-        journal: a file to which every evaluation is appended; if it exists, the search goes on where it was.
+        journal: a file to which every evaluation is appended; if it exists, the search goes on where it was, and tries
+            again what failed.
         progress: show one progress bar (on rank zero).
         ranks: the processes that share the search; by default this one alone.
 
@@ -76,78 +78,69 @@ def zero_shot_search(
     """
     start = time.perf_counter()
     check_batch(batch)
-    if budget is not None and budget < 1:
+    if budget is not None and not (isinstance(budget, Integral) and budget >= 1):
         raise ValueError(f"A budget is the number of candidates that are scored, at least 1; got {budget}.")
-    several = isinstance(proxy, Sequence) and not isinstance(proxy, str)
-    proxies = [get_proxy(spec) for spec in (proxy if several else [proxy])]  # type: ignore[union-attr, list-item]
-    space, strategy, ranks = get_space(space), get_strategy(strategy), ranks or Ranks()
-    channels, height, width = batch[0].shape[1:]
-    run = _Run(
-        space=space,
-        proxies=proxies,
-        batch=batch,
-        constraints=Constraints.read(constraints),
-        seed=seed,
-        num_classes=_count_classes(batch[1]) if num_classes is None else num_classes,
-        input_size=(channels, height, width),
-        ranks=ranks,
-    )
+    setting = Setting(get_space(space), read_proxies(proxy), batch, seed, count_classes(batch[1], num_classes))
+    strategy = get_strategy(strategy)
+    asked = budget is not None
     budget = strategy.default_budget if budget is None else budget
-    with own_random_numbers():
-        opened = run.open_journal(journal)
-        with opened or nullcontext(), Progress(budget, progress and ranks.rank == 0) as bar:
-            strategy.start(space, seed)
-            _search(run, strategy, budget, opened, bar)
-    return SearchResult(
-        space=space.config(),
-        proxies=[one.config() for one in proxies],
+    run = _Run(setting, strategy, budget, Constraints.read(constraints), ranks or Ranks(), journal)
+    # Seeded, so that a strategy or a space that draws from the global numbers still proposes the same everywhere.
+    with own_random_numbers(derive_seed(seed, "search")):
+        strategy.start(setting.space, seed)
+        if not asked and run.budget is not None and strategy.total is not None:
+            run.budget = min(run.budget, strategy.total)
+        if run.budget is None and strategy.total is not None and strategy.total > ENUMERABLE:
+            raise ValueError(
+                f"{type(setting.space).__name__} has {strategy.total:,} candidates, too many to score them all. Set a "
+                "budget; strategy='random' draws from all of them."
+            )
+        opened = run.open_journal()
+        with opened or nullcontext(), Progress(progress and run.ranks.rank == 0) as bar:
+            _search(run, opened, bar)
+    result = SearchResult(
+        space=setting.space.config(),
+        proxies=[one.config() for one in setting.proxies],
         strategy=strategy.config(),
         constraints=run.constraints.to_dict(),
-        seed=seed,
-        num_classes=run.num_classes,
-        input_size=run.input_size,
+        seed=int(seed),
+        num_classes=setting.num_classes,
+        input_size=setting.input_size,
         history=run.history,
         funnel=run.funnel,
         seconds=time.perf_counter() - start,
         versions=library_versions(),
-        notes=run.notes,
+        notes=_notes(run),
     )
+    result.searched_space = setting.space
+    return result
 
 
 @dataclass
 class _Run:
     """What stays the same during a search, and what it has found."""
 
-    space: Space
-    proxies: list[Proxy]
-    batch: Batch
+    setting: Setting
+    strategy: Strategy
+    budget: int | None
     constraints: Constraints
-    seed: int
-    num_classes: int
-    input_size: tuple[int, int, int]
     ranks: Ranks
+    journal: str | os.PathLike[str] | None = None
     history: list[Evaluation] = field(default_factory=list)
     funnel: Funnel = field(default_factory=Funnel)
-    notes: list[str] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     known: dict[str, Evaluation] = field(default_factory=dict)
-    smallest: dict[str, float] = field(default_factory=dict)
+    smallest: dict[str, int] = field(default_factory=dict)
+    largest: dict[str, int] = field(default_factory=dict)
 
-    def open_journal(self, path: str | os.PathLike[str] | None) -> Journal | None:
+    def open_journal(self) -> Journal | None:
         """Rank zero opens the journal; all ranks learn what is in it, or that it cannot be used."""
-        if path is None:
+        if self.journal is None:
             return None
-        search = {
-            "space": self.space.config(),
-            "proxies": [one.config() for one in self.proxies],
-            "seed": self.seed,
-            "num_classes": self.num_classes,
-            "batch": fingerprint(self.batch),
-        }
         journal, problem = None, None
         if self.ranks.rank == 0:
             try:
-                journal = Journal(path, search)
+                journal = Journal(self.journal, self.setting.identity())
             except (OSError, ValueError) as error:
                 problem = error
         self.known, problem = self.ranks.broadcast((journal.known if journal else {}, problem))
@@ -156,151 +149,177 @@ class _Run:
         return journal
 
 
-def _search(run: _Run, strategy: Strategy, budget: int | None, journal: Journal | None, bar: Progress) -> None:
-    while budget is None or len(run.history) < budget:
-        wanted = strategy.generation if budget is None else min(strategy.generation, budget - len(run.history))
-        generation = _collect(run, strategy, wanted)
-        if not generation:
-            break
+def _search(run: _Run, journal: Journal | None, bar: Progress) -> None:
+    while run.budget is None or len(run.history) < run.budget:
+        left = run.strategy.generation if run.budget is None else run.budget - len(run.history)
+        wanted = min(left, run.strategy.generation)
+        generation = _collect(run, wanted, bar)
         evaluations = _score_generation(run, generation, journal, bar)
         run.history += evaluations
-        strategy.tell(evaluations)
-        _check_failures(run)
+        run.strategy.tell(evaluations)
+        failed = sum(row.status == "failed" for row in run.history)
+        if len(run.history) >= FEW and failed > len(run.history) / 2:
+            raise SearchError(_too_many_failed(run.history))
+        if len(generation) < wanted:  # there are no others, or none was found
+            break
     if not run.history:
         raise SearchError(_nothing_found(run))
     if not run.funnel.scored:
-        reasons = Counter(row.reason for row in run.history).most_common(3)
-        listed = "; ".join(f"{count} times: {reason}" for reason, count in reasons)
-        raise SearchError(f"None of {len(run.history)} candidates got a finite score ({run.funnel}). {listed}.")
-    if budget is not None and len(run.history) < budget:
-        run.notes.append(f"The search ended after {len(run.history)} of {budget} candidates: no others were found.")
+        troubles = _troubles(run.history, "dead", "failed")
+        raise SearchError(f"None of {len(run.history)} candidates got a finite score ({run.funnel}). {troubles}.")
 
 
-def _collect(run: _Run, strategy: Strategy, wanted: int) -> list[tuple[Genotype, str, Costs | None, str]]:
-    """Up to ``wanted`` new candidates that meet the constraints: genotype, key, costs, and why costs are unknown."""
-    generation: list[tuple[Genotype, str, Costs | None, str]] = []
+def _collect(run: _Run, wanted: int, bar: Progress) -> list[Candidate]:
+    """Up to ``wanted`` new candidates that meet the constraints."""
+    generation: list[Candidate] = []
     fruitless = 0
-    while len(generation) < wanted and fruitless < REDRAWS:
-        asked = strategy.ask(wanted - len(generation))
+    while len(generation) < wanted and (fruitless < REDRAWS or run.strategy.total is not None):
+        asked = run.strategy.ask(wanted - len(generation))
         if not asked:
             break
         for genotype in asked:
             run.funnel.sampled += 1
             fruitless += 1
-            key = run.space.key(genotype)
+            key = run.setting.space.key(genotype)
             if key in run.seen:
                 run.funnel.repeated += 1
                 continue
             run.seen.add(key)
-            try:
-                with own_random_numbers(0):
-                    costs = run.space.costs(genotype, run.input_size, run.num_classes)
-            except Exception as error:  # a candidate that cannot be counted is recorded as failed
-                generation.append((genotype, key, None, _describe(error)))
-                continue
-            for name in ("params", "macs", "depth"):
-                run.smallest[name] = min(run.smallest.get(name, float("inf")), getattr(costs, name))
-            broken = run.constraints.violated(costs)
-            if broken is not None:
-                run.funnel.rejected[broken] = run.funnel.rejected.get(broken, 0) + 1
-                continue
+            candidate = count(run.setting, genotype, key)
+            if candidate.costs is not None:
+                for name in COSTS:
+                    value = getattr(candidate.costs, name)
+                    run.smallest[name] = min(run.smallest.get(name, value), value)
+                    run.largest[name] = max(run.largest.get(name, value), value)
+                broken = run.constraints.violated(candidate.costs)
+                if broken is not None:
+                    run.funnel.rejected[broken] = run.funnel.rejected.get(broken, 0) + 1
+                    bar.look(run.funnel)
+                    continue
             fruitless = 0
-            generation.append((genotype, key, costs, ""))
+            generation.append(candidate)
+    if run.strategy.total is not None:
+        possible = run.strategy.total - run.funnel.repeated - sum(run.funnel.rejected.values())
+        bar.expect(possible if run.budget is None else min(possible, run.budget))
+    else:
+        bar.expect(run.budget)
     return generation
 
 
 def _score_generation(
-    run: _Run,
-    generation: Sequence[tuple[Genotype, str, Costs | None, str]],
-    journal: Journal | None,
-    bar: Progress,
+    run: _Run, generation: Sequence[Candidate], journal: Journal | None, bar: Progress
 ) -> list[Evaluation]:
     """Score a generation, shared over the ranks; results are exchanged often, so that none waits for minutes."""
     results: dict[str, Evaluation] = {}
     open_candidates = []
     for candidate in generation:
-        if candidate[1] in run.known:
-            results[candidate[1]] = run.known[candidate[1]]
-            run.funnel.resumed += 1
-            _count(run, results[candidate[1]], bar)
-        else:
+        known = run.known.get(candidate.key)
+        # What failed is tried again: its reason (no memory, a mistake in a proxy) may be gone.
+        if known is None or known.status == "failed" or candidate.costs is None:
             open_candidates.append(candidate)
+            continue
+        _check_same_network(run, known, candidate)
+        results[candidate.key] = known
+        run.funnel.resumed += 1
+        _record(run, known, bar)
     size = run.ranks.world_size * (4 if run.ranks.world_size > 1 else 1)
     for first in range(0, len(open_candidates), size):
         mine = open_candidates[first : first + size][run.ranks.rank :: run.ranks.world_size]
-        gathered = run.ranks.gather([_evaluate(run, *candidate) for candidate in mine])
-        for evaluation in (row for rows in gathered for row in rows):
+        gathered = run.ranks.gather([evaluate(run.setting, candidate) for candidate in mine])
+        new = [row for rows in gathered for row in rows]
+        _write(run, journal, new)
+        for evaluation in new:
             results[evaluation.key] = evaluation
-            if journal is not None:
-                journal.add(evaluation)
-            _count(run, evaluation, bar)
-    return [results[key] for _, key, _, _ in generation]
+            _record(run, evaluation, bar)
+        # The first few in the order of proposal, so that any number of ranks stops at the same.
+        begun = [results[candidate.key] for candidate in generation[:FEW] if candidate.key in results]
+        if not run.history and len(begun) == FEW and all(row.status == "failed" for row in begun):
+            raise SearchError(_too_many_failed(begun))
+    return [results[candidate.key] for candidate in generation]
 
 
-def _count(run: _Run, evaluation: Evaluation, bar: Progress) -> None:
-    field_name = "scored" if evaluation.status == "ok" else evaluation.status
-    setattr(run.funnel, field_name, getattr(run.funnel, field_name) + 1)
-    bar.update(1, run.funnel, evaluation.score, evaluation.name)
-
-
-def _evaluate(run: _Run, genotype: Genotype, key: str, costs: Costs | None, problem: str) -> Evaluation:
-    """Build and score one candidate; whatever goes wrong with it is written into the evaluation."""
-    start = time.perf_counter()
-    evaluation = Evaluation(genotype, run.space.name(genotype), key)
-    if costs is None:
-        evaluation.status, evaluation.reason = "failed", problem
-        return evaluation
-    evaluation.params, evaluation.macs, evaluation.depth = costs.params, costs.macs, costs.depth
-    seed = derive_seed(run.seed, key)
+def _write(run: _Run, journal: Journal | None, evaluations: Sequence[Evaluation]) -> None:
+    """Rank zero writes; if it cannot (a full disk), all ranks stop together, so that none waits for the others."""
+    if run.journal is None:
+        return
+    problem = None
     try:
-        with own_random_numbers(seed):
-            # Built on the CPU, whatever the device, so that the same seed gives the same weights everywhere.
-            network = run.space.build(genotype, num_classes=run.num_classes, in_chans=run.input_size[0])
-            network = network.to(run.batch[0].device)
-            report = score_prepared(
-                network,
-                run.batch,
-                run.proxies,
-                seed=seed,
-                layers=run.space.layers(genotype),
-                mixed_depth=run.space.mixed_depth,
-                costs=costs,
-            )
-        evaluation.add_report(report)
-    except Exception as error:  # out of memory, a shape that does not fit, NaN: this candidate's own trouble
-        evaluation.status, evaluation.reason = "failed", _describe(error)
-        if isinstance(error, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
-    evaluation.seconds = time.perf_counter() - start
-    return evaluation
+        for evaluation in evaluations if journal is not None else ():
+            journal.add(evaluation)  # type: ignore[union-attr]
+    except OSError as error:
+        problem = error
+    problem = run.ranks.broadcast(problem)
+    if problem is not None:
+        raise problem
 
 
-def _check_failures(run: _Run) -> None:
-    failed = [row for row in run.history if row.status == "failed"]
-    if len(run.history) >= 8 and len(failed) > len(run.history) / 2:
-        reason, count = Counter(row.reason for row in failed).most_common(1)[0]
-        raise SearchError(
-            f"{len(failed)} of {len(run.history)} candidates could not be scored, so the search stopped. Most common "
-            f"reason ({count} times): {reason}. First such candidate: {failed[0].name}."
+def _check_same_network(run: _Run, known: Evaluation, candidate: Candidate) -> None:
+    costs = candidate.costs
+    if costs is not None and (known.params, known.macs, known.depth) != (costs.params, costs.macs, costs.depth):
+        raise ValueError(
+            f"The journal {run.journal} is of other networks: in it {known.name} has {known.params:,} parameters, "
+            f"{known.macs:,} MACs and depth {known.depth}, here {costs.params:,}, {costs.macs:,} and {costs.depth}. The "
+            "code that builds it must have changed. Name another file with journal=..., or remove it."
         )
+
+
+def _record(run: _Run, evaluation: Evaluation, bar: Progress) -> None:
+    name = "scored" if evaluation.status == "ok" else evaluation.status
+    setattr(run.funnel, name, getattr(run.funnel, name) + 1)
+    bar.update(run.funnel, evaluation.score, evaluation.name)
+
+
+def _notes(run: _Run) -> list[str]:
+    """What a reader of the result should know."""
+    notes = []
+    if run.budget is not None and len(run.history) < run.budget:
+        ended = f"The search ended after {len(run.history)} of {run.budget} candidates"
+        why = (
+            f"{REDRAWS} in a row were rejected or repeated" if run.strategy.total is None else "the space has no others"
+        )
+        notes.append(f"{ended}: {why}.")
+    if run.funnel.failed:
+        troubles = _troubles(run.history, "failed")
+        notes.append(f"{run.funnel.failed} of {len(run.history)} candidates could not be scored. {troubles}.")
+    scored = [row.details for row in run.history if row.status == "ok"]
+    low = sum(details.get("coverage", 1.0) < LOW_COVERAGE for details in scored)
+    if low:
+        notes.append(
+            f"Warning: for {low} of {len(scored)} candidates less than {LOW_COVERAGE:.0%} of the non-linearities was seen."
+        )
+    if run.setting.space.mixed_depth and any(details.get("depth_normalised") is False for details in scored):
+        notes.append(
+            f"Warning: these are raw {run.setting.proxies[0].name} scores of networks that differ in depth, so they mostly "
+            "count depth; use depth_normalised=True."
+        )
+    return notes
+
+
+def _too_many_failed(history: Sequence[Evaluation]) -> str:
+    failed = [row for row in history if row.status == "failed"]
+    return (
+        f"{len(failed)} of {len(history)} candidates could not be scored, so the search stopped. "
+        f"{_troubles(failed, 'failed')}. First such candidate: {failed[0].name}."
+    )
+
+
+def _troubles(history: Iterable[Evaluation], *statuses: str) -> str:
+    """The most common reasons."""
+    reasons = Counter(row.reason for row in history if row.status in statuses).most_common(3)
+    return "Most common reasons: " + "; ".join(
+        f"{reason} ({times} time{'s' * (times > 1)})" for reason, times in reasons
+    )
 
 
 def _nothing_found(run: _Run) -> str:
     if not run.funnel.sampled:
-        return f"The space is empty: {run.space!r} proposed no candidate."
+        return f"The space is empty: {run.setting.space!r} proposed no candidate."
     tried = run.funnel.sampled - run.funnel.repeated
-    rejected = ", ".join(f"{name} rejects {count}" for name, count in run.funnel.rejected.items())
-    smallest = ", ".join(f"{name} {value:,.0f}" for name, value in run.smallest.items())
+    rejected = ", ".join(f"{name} rejects {times}" for name, times in run.funnel.rejected.items())
+    found = ["Smallest found: " + ", ".join(f"{name} {value:,}" for name, value in run.smallest.items())]
+    if any(name.startswith("min_") for name in run.funnel.rejected):
+        found.append("largest: " + ", ".join(f"{name} {value:,}" for name, value in run.largest.items()))
     return (
-        f"No candidate meets the constraints {run.constraints.to_dict()}: of {tried} different ones, {rejected}. Smallest "
-        f"found: {smallest}. Loosen the constraints, or widen the space."
+        f"No candidate meets the constraints {run.constraints.to_dict()}: of {tried} different ones, {rejected}. "
+        f"{'; '.join(found)}. Loosen the constraints, or widen the space."
     )
-
-
-def _describe(error: Exception) -> str:
-    text = str(error).strip().split("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _count_classes(labels: Tensor) -> int:
-    return int(labels.shape[1]) if labels.is_floating_point() else int(labels.max()) + 1

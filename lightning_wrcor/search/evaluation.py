@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lightning_wrcor.proxies import ScoreReport
+from lightning_wrcor.spaces import freeze
 
 Status = Literal["ok", "dead", "failed"]
+
+TIE = 1e-6
+"""Scores closer than this, relatively, are a tie."""
 
 
 @dataclass
@@ -53,38 +57,61 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Evaluation:
-        """The way back from `to_dict`."""
-        from lightning_wrcor.spaces import freeze
+        """The way back from `to_dict`.
 
-        row = dict(row)
-        row["genotype"] = freeze(row["genotype"])
-        row["scores"] = {name: -math.inf if value is None else value for name, value in row["scores"].items()}
-        if row["score"] is None:
-            row["score"] = -math.inf if row["status"] == "dead" else math.nan
-        return cls(**row)
+        Raises:
+            TypeError: for data of another form.
+            ValueError: for a status that there is not, or a score that does not go with it.
+        """
+        if not isinstance(row, Mapping):
+            raise TypeError(f"an evaluation is a mapping; got {row!r}")
+        evaluation = cls(**row)
+        evaluation.genotype = freeze(evaluation.genotype)
+        if evaluation.status not in get_args(Status):
+            raise ValueError(f"no status is called {evaluation.status!r}")
+        finite = isinstance(evaluation.score, (int, float)) and math.isfinite(evaluation.score)
+        if finite != (evaluation.status == "ok"):
+            raise ValueError(f"the score {evaluation.score!r} does not go with the status {evaluation.status!r}")
+        if not finite:
+            evaluation.score = -math.inf if evaluation.status == "dead" else math.nan
+        evaluation.scores = {name: -math.inf if value is None else value for name, value in evaluation.scores.items()}
+        return evaluation
 
     def add_report(self, report: ScoreReport) -> None:
-        """Take over what a score report says."""
-        plain = report.to_dict()
+        """Take over what a score report says.
+
+        Raises:
+            ValueError: for a score of NaN or +inf, which ranks nothing.
+        """
+        for name, value in report.scores.items():
+            if math.isnan(value) or value == math.inf:
+                raise ValueError(f"The proxy {name} gave {value}.")
+        said = report.to_dict()
         self.scores = dict(report.scores)
         self.score = report.value
         self.status = "dead" if report.value == -math.inf else "ok"
         self.reason = report.reason
         kept = ("size_term", "shape_term", "sign", "smallest_eigenvalue", "shares", "depth_normalised", "coverage")
-        self.details = {name: plain[name] for name in (*kept, "responses_skipped", "notes") if plain[name]}
+        for name in (*kept, "responses_skipped", "notes"):
+            if said[name] is not None and said[name] not in ([], {}):  # 0 and False say something
+                self.details[name] = said[name]
 
 
+def tie_groups(evaluations: Iterable[Evaluation]) -> list[list[Evaluation]]:
+    """The candidates that have a finite score, best first, ties together: the cheaper first, then the smaller key.
 
-
-def ranked(evaluations: list[Evaluation]) -> list[Evaluation]:
-    """The candidates that have a finite score, best first, in one total order whatever order they came in.
-
-    Ties are found downwards from the best of each group, because "closer than 1e-6" is not transitive.
+    Groups are found downwards, each from its best, because "closer than 1e-6" is not transitive; so the order that the
+    candidates come in makes no difference.
     """
-    rows = sorted((row for row in evaluations if row.status == "ok"), key=lambda row: (-row.score, row.key))
-    result: list[Evaluation] = []
-    while rows:
-        tied = [row for row in rows if math.isclose(row.score, rows[0].score, rel_tol=1e-6)]
-        result += sorted(tied, key=lambda row: (row.macs, row.params, row.key))
-        rows = rows[len(tied) :]
-    return result
+    groups: list[list[Evaluation]] = []
+    for row in sorted((row for row in evaluations if row.status == "ok"), key=lambda row: (-row.score, row.key)):
+        if groups and math.isclose(row.score, groups[-1][0].score, rel_tol=TIE):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return [sorted(group, key=lambda row: (row.macs, row.params, row.key)) for group in groups]
+
+
+def ranked(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """The candidates that have a finite score, best first, in one total order whatever order they came in."""
+    return [row for group in tie_groups(evaluations) for row in group]

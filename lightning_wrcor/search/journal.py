@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,8 @@ from lightning_wrcor.search.evaluation import Evaluation
 
 FORMAT = "lightning_wrcor journal"
 VERSION = 1
+_BEGINNING = f'{{"format": "{FORMAT}"'.encode()
+_ANOTHER = "Name another file with journal=..."
 
 
 def fingerprint(batch: tuple[Tensor, Tensor]) -> str:
@@ -31,38 +33,46 @@ def fingerprint(batch: tuple[Tensor, Tensor]) -> str:
 class Journal:
     """A file of JSON lines: a header that says which search it is of, then one evaluation a line.
 
-    A search is known by its space, proxies, seed, number of classes and probe batch: what a score depends on. Budget,
-    strategy and constraints may change from one run to the next.
+    A search is known by what a score depends on: its space, proxies, seed, number of classes, probe batch and the
+    version of this package. Budget, strategy and constraints may change from one run to the next.
+
+    A file is changed only once it is known to be a journal of this search.
 
     Args:
         path: the file, made with its folder where it does not exist.
         search: the header's ``search``; plain values.
 
     Attributes:
-        known: evaluations that were in the file, by key.
+        known: evaluations that were in the file, by key; of several with one key, the last.
 
     Raises:
-        ValueError: for a journal of another search (the message says what differs), or a damaged line that is not the
-            last (a torn last line is dropped).
-        OSError: where the file cannot be written; the message names it.
+        ValueError: for a file that is no journal, a journal of another search (the message says what differs), or a
+            damaged line that is not the last (a torn last line is dropped).
+        OSError: where the file cannot be read or written; the message names it.
     """
 
     def __init__(self, path: str | os.PathLike[str], search: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.known: dict[str, Evaluation] = {}
-        header = {"format": FORMAT, "version": VERSION, "search": dict(search)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists() and self.path.stat().st_size:
-                self._read(header)
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (closed in close)
-            if not self.path.stat().st_size:
-                self._write(header)
+            whole = self._read(self.path.read_bytes(), search) if self.path.exists() else 0
+            # Unbuffered: what `_write` gives is one write of one whole line, and nothing is left for `close`.
+            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115  (closed in close)
+            if self.path.is_file() and self.path.stat().st_size > whole:
+                # Cut off in the middle of a write: drop the torn line, so that the next one starts afresh.
+                os.truncate(self.path, whole)
         except OSError as error:
-            raise OSError(f"The journal {self.path} cannot be written: {error}. Name another with journal=...") from error
+            raise self._unwritable(error) from error
+        if not whole:
+            self._write({"format": FORMAT, "version": VERSION, "search": dict(search)})
 
     def add(self, evaluation: Evaluation) -> None:
-        """Append one evaluation; it is on the disk when this returns."""
+        """Append one evaluation; it is on the disk when this returns.
+
+        Raises:
+            OSError: where it cannot be written; the message names the file.
+        """
         self._write(evaluation.to_dict())
         self.known[evaluation.key] = evaluation
 
@@ -79,44 +89,63 @@ class Journal:
         self.close()
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        # One write of one whole line: a process that is killed leaves at most a torn last line.
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = json.dumps(row, allow_nan=False).encode() + b"\n"
+        try:
+            written = self._file.write(line)
+            if written != len(line):
+                raise OSError(f"only {written} of {len(line)} bytes were written")
+            if self.path.is_file():
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._unwritable(error) from error
 
-    def _read(self, header: dict[str, Any]) -> None:
-        data = self.path.read_bytes()
+    def _unwritable(self, error: OSError) -> OSError:
+        return OSError(f"The journal {self.path} cannot be written: {error}. {_ANOTHER}")
+
+    def _read(self, data: bytes, search: Mapping[str, Any]) -> int:
+        """Read what the file holds; returns how many of its bytes are whole lines."""
         whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            # Cut off in the middle of a write: drop the torn line, so that the next one starts afresh.
-            os.truncate(self.path, whole)
-        lines = data[:whole].decode("utf-8", errors="replace").splitlines()
-        if not lines:
-            return
-        rows = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"Line {number} of the journal {self.path} is damaged ({error}). Remove that line, or start a new "
-                    "journal with journal=..."
-                ) from error
-        found = rows[0]
-        if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise ValueError(f"{self.path} is no journal of lightning_wrcor. Name another file with journal=...")
+        head, *rest = data[:whole].split(b"\n")[:-1] or [b""]
+        # A header may be torn too.
+        beginning = (head or data)[: len(_BEGINNING)]
+        if beginning != _BEGINNING[: len(beginning) if not whole else None]:
+            raise ValueError(f"{self.path} is no journal of lightning_wrcor. {_ANOTHER}")
+        if not whole:
+            return 0
+        found = self._parsed(1, head, json.loads)
         if found.get("version") != VERSION:
-            raise ValueError(f"{self.path} has journal version {found.get('version')}; this package reads {VERSION}.")
-        ours, theirs = json.loads(json.dumps(header["search"])), found["search"]
-        for name in ours:
-            if ours[name] != theirs.get(name):
-                raise ValueError(
-                    f"The journal {self.path} is of another search: its {name} is {theirs.get(name)!r}, this search's is "
-                    f"{ours[name]!r}. Name another file with journal=..., or remove it."
-                )
-        for number, row in enumerate(rows[1:], start=2):
-            try:
-                evaluation = Evaluation.from_dict(row)
-            except (TypeError, KeyError, AttributeError) as error:
-                raise ValueError(f"Line {number} of the journal {self.path} is no evaluation ({error}).") from error
+            raise ValueError(
+                f"The journal {self.path} has version {found.get('version')}; this package reads {VERSION}. {_ANOTHER}"
+            )
+        difference = _difference("search", found.get("search"), json.loads(json.dumps(search)))
+        if difference:
+            raise ValueError(f"The journal {self.path} is of another search: {difference}. {_ANOTHER}, or remove it.")
+        for number, line in enumerate(rest, start=2):
+            evaluation = self._parsed(number, line, lambda text: Evaluation.from_dict(json.loads(text)))
             self.known[evaluation.key] = evaluation
+        return whole
+
+    def _parsed(self, number: int, line: bytes, parse: Callable[[bytes], Any]) -> Any:
+        try:
+            return parse(line)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"Line {number} of the journal {self.path} is damaged ({error}). Remove that line, or start a new journal "
+                "with journal=..."
+            ) from error
+
+
+def _difference(name: str, theirs: Any, ours: Any) -> str | None:
+    """The first place where two plain values differ, in words, or None."""
+    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        for key in dict.fromkeys([*ours, *theirs]):
+            found = _difference(f"{name}.{key}", theirs.get(key), ours.get(key))
+            if found:
+                return found
+        return None
+    if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        places = (_difference(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(theirs, ours, strict=True)))
+        return next((found for found in places if found), None)
+    if theirs == ours:
+        return None
+    return f"its {name.removeprefix('search.')} is {theirs!r}, this search's is {ours!r}"

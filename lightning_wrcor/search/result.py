@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
-from lightning_wrcor.search.evaluation import Evaluation, ranked
+from lightning_wrcor.search.evaluation import Evaluation, ranked, tie_groups
 from lightning_wrcor.spaces import Space, get_space
 
 FORMAT = "lightning_wrcor search result"
 VERSION = 1
 BASELINES = ("params", "macs", "depth")
 SAYS_LITTLE = 0.95
+"""Rank correlation with a cost from which on a proxy says little that the cost does not."""
+
+ENOUGH = 10
+"""Candidates from which on a rank correlation that high is no accident."""
 
 
 @dataclass
@@ -69,7 +75,8 @@ class SearchResult:
         funnel: how many candidates were sampled, rejected, scored.
         seconds: wall time of the search.
         versions: of the libraries that computed the scores.
-        notes: what a reader should know (an early end, a ranking that says little).
+        notes: what a reader should know (an early end, failures, scores that mostly count depth).
+        searched_space: the space itself; None in a result that was read from a file.
     """
 
     space: dict[str, Any]
@@ -84,6 +91,11 @@ class SearchResult:
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    searched_space: Space | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy in another process knows the space as text only: it may hold functions that cannot be pickled.
+        return {**vars(self), "searched_space": None}
 
     @cached_property
     def leaderboard(self) -> list[Evaluation]:
@@ -102,11 +114,15 @@ class SearchResult:
         return self.leaderboard[0]
 
     def pareto(self, cost: Literal["macs", "params", "depth"] = "macs") -> list[Evaluation]:
-        """Candidates that no other beats in both score and cost, cheapest first."""
+        """Candidates that no other beats in both score and cost, cheapest first; ties in score are no gain."""
+        groups = enumerate(tie_groups(self.history))
+        rows = [(getattr(row, cost), level, row) for level, group in groups for row in group]
         front: list[Evaluation] = []
-        for row in sorted(self.leaderboard, key=lambda row: (getattr(row, cost), -row.score)):
-            if not front or row.score > front[-1].score:
+        best = math.inf
+        for _, level, row in sorted(rows, key=lambda entry: entry[:2]):
+            if level < best:
                 front.append(row)
+                best = level
         return front
 
     @cached_property
@@ -119,10 +135,10 @@ class SearchResult:
         from torchmetrics.functional import spearman_corrcoef
 
         rows = self.leaderboard
+        scores = torch.tensor([row.score for row in rows], dtype=torch.float64)
         result: dict[str, float] = {}
         for name in BASELINES:
-            costs = torch.tensor([float(getattr(row, name)) for row in rows], dtype=torch.float64)
-            scores = torch.tensor([row.score for row in rows], dtype=torch.float64)
+            costs = torch.tensor([getattr(row, name) for row in rows], dtype=torch.float64)
             if len(rows) >= 3 and len(costs.unique()) > 1 and len(scores.unique()) > 1:
                 result[name] = float(spearman_corrcoef(scores, costs))
         return result
@@ -132,23 +148,29 @@ class SearchResult:
         """One sentence: how much of the ranking size alone explains."""
         proxy = next(iter(self.best.scores))
         if not self.baselines:
-            return f"Too few candidates to say how much of the {proxy} ranking is explained by size."
+            few = "Too few candidates" if len(self.leaderboard) < 3 else "Candidates or scores are too much alike"
+            return f"{few} to say how much of the {proxy} ranking is explained by size."
         listed = ", ".join(f"{name} {value:+.2f}" for name, value in self.baselines.items())
         sentence = f"Rank correlation of {proxy} with {listed} (n={len(self.leaderboard)})."
         name, value = max(self.baselines.items(), key=lambda item: abs(item[1]))
-        if abs(value) >= SAYS_LITTLE and proxy not in BASELINES:
+        if abs(value) >= SAYS_LITTLE and len(self.leaderboard) >= ENOUGH and proxy not in BASELINES:
             sentence += f" Warning: {proxy} says little here that {name} does not."
         return sentence
 
-    def network(self, num_classes: int | None = None, in_chans: int | None = None, space: Space | None = None) -> nn.Module:
+    def network(
+        self, num_classes: int | None = None, in_chans: int | None = None, space: Space | None = None
+    ) -> nn.Module:
         """Build the winner, untrained, from torch's global random numbers.
 
         Args:
             num_classes: classes; by default those of the search.
             in_chans: channels of the images; by default those of the search.
-            space: the space, where its plain values do not say all (a list that holds modules or functions).
+            space: the space, where the result was read from a file and the space's plain values do not say all (a list
+                that holds modules or functions).
         """
-        space = space or get_space(self.space)
+        # Not by truth: that would count the space's candidates.
+        space = self.searched_space if space is None else space
+        space = get_space(self.space) if space is None else space
         classes = self.num_classes if num_classes is None else num_classes
         return space.build(self.best.genotype, num_classes=classes, in_chans=in_chans or self.input_size[0])
 
@@ -171,7 +193,10 @@ class SearchResult:
         ]
         widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
         lines = [
-            "  ".join(cell.ljust(width) if i == 1 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+            "  ".join(
+                cell.ljust(width) if column == 1 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
             for line in [head, *body]
         ]
         return "\n".join([*lines, f"{self.funnel}; {self.seconds:.1f} s.", self.honesty, *self.notes])
@@ -181,21 +206,29 @@ class SearchResult:
         import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
         rows = [row.to_dict() for row in self.history]
-        return pd.DataFrame([{**row, **{f"score_{k}": v for k, v in row.pop("scores").items()}} for row in rows])
+        for row in rows:
+            row |= {f"score_{name}": value for name, value in row.pop("scores").items()}
+        return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for strict JSON."""
-        data = {name: value for name, value in vars(self).items() if name in self.__dataclass_fields__}
+        data = {name: getattr(self, name) for name, part in self.__dataclass_fields__.items() if part.init}
         data["history"] = [row.to_dict() for row in self.history]
-        data["funnel"] = vars(self.funnel)
+        data["funnel"] = asdict(self.funnel)
         data["input_size"] = list(self.input_size)
         return {"format": FORMAT, "version": VERSION, **data}
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write everything as strict JSON (scores that are not finite are null, ``status`` says which they were)."""
+        """Write everything as strict JSON (scores that are not finite are null, ``status`` says which they were).
+
+        A file that is there is replaced at once, never half written.
+        """
         target = Path(path)
+        text = json.dumps(self.to_dict(), allow_nan=False, indent=1) + "\n"
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(self.to_dict(), allow_nan=False, indent=1) + "\n", encoding="utf-8")
+        fresh = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(target)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SearchResult:
@@ -204,11 +237,11 @@ class SearchResult:
         Raises:
             ValueError: for data that is no search result, or of another version.
         """
-        data = dict(data)
+        data = dict(data) if isinstance(data, Mapping) else {}
         if data.pop("format", None) != FORMAT:
-            raise ValueError("This is no search result of lightning_wrcor.")
+            raise ValueError("this is no search result of lightning_wrcor")
         if (version := data.pop("version", None)) != VERSION:
-            raise ValueError(f"The search result has version {version}; this package reads {VERSION}.")
+            raise ValueError(f"the search result has version {version}; this package reads {VERSION}")
         data["history"] = [Evaluation.from_dict(row) for row in data["history"]]
         data["funnel"] = Funnel(**data["funnel"])
         data["input_size"] = tuple(data["input_size"])
@@ -224,7 +257,7 @@ class SearchResult:
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
+            raise ValueError(f"{path} cannot be read as a search result: {error}") from error
 
 
 def _short(count: float) -> str:

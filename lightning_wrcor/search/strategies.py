@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 from lightning_wrcor._config import Configurable, Registry
@@ -13,7 +14,7 @@ from lightning_wrcor.search.evaluation import Evaluation
 from lightning_wrcor.spaces import FiniteSpace, Genotype, Space
 
 ENUMERABLE = 1_000_000
-"""Finite spaces up to this size are drawn from without replacement."""
+"""Finite spaces up to this size are drawn from without replacement, and may be searched as a whole."""
 
 
 class Strategy(Configurable, ABC):
@@ -31,6 +32,9 @@ class Strategy(Configurable, ABC):
     generation: int = 64
     default_budget: int | None = 100
     """Candidates scored when the user names no budget; None: all that the strategy proposes."""
+    total: int | None = None
+    """How many candidates it proposes before it has no more, known after `start`. None: there is no end to them, and
+    the search gives up after many in a row that are rejected or repeated."""
 
     @abstractmethod
     def start(self, space: Space, seed: int) -> None:
@@ -53,17 +57,19 @@ class RandomSearch(Strategy):
         """Begin with random numbers derived from ``seed``."""
         self._space = space
         self._rng = random.Random(derive_seed(seed, "random search"))
-        self._rest: list[Genotype] | None = None
-        if isinstance(space, FiniteSpace) and len(space) <= ENUMERABLE:
-            self._rest = list(space)
-            self._rng.shuffle(self._rest)
+        self._rest: Iterator[Genotype] | None = None
+        self.total = None
+        size = _size(space)
+        if isinstance(space, FiniteSpace) and size is not None and size <= ENUMERABLE:
+            candidates = list(space)
+            self._rng.shuffle(candidates)
+            self._rest, self.total = iter(candidates), len(candidates)
 
     def ask(self, n: int) -> list[Genotype]:
         """Up to ``n`` draws."""
         if self._rest is None:
             return [self._space.sample(self._rng) for _ in range(n)]
-        drawn, self._rest = self._rest[:n], self._rest[n:]
-        return drawn
+        return list(islice(self._rest, n))
 
 
 class ExhaustiveSearch(Strategy):
@@ -80,11 +86,17 @@ class ExhaustiveSearch(Strategy):
         """
         if not isinstance(space, FiniteSpace):
             raise ValueError(f"{type(space).__name__} cannot be enumerated; use strategy='random' with a budget.")
-        self._iterator: Iterator[Genotype] = iter(space)
+        self.total = _size(space)
+        self._rest = iter(space)
 
     def ask(self, n: int) -> list[Genotype]:
         """The next ``n`` candidates."""
-        return [genotype for _, genotype in zip(range(n), self._iterator, strict=False)]
+        return list(islice(self._rest, n))
+
+
+def _size(space: Space) -> int | None:
+    # Not len(space), which fails beyond 2^63.
+    return type(space).__len__(space) if isinstance(space, FiniteSpace) else None
 
 
 _STRATEGIES: Registry[Strategy] = Registry(Strategy, "strategy", "strategies")

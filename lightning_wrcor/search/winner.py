@@ -43,7 +43,7 @@ class Winner:
         Args:
             space: the space itself, where its plain values do not say all (a list that holds modules or functions).
         """
-        space = space or get_space(self.space)
+        space = get_space(self.space) if space is None else space  # not by truth: that would count its candidates
         return space.build(self.genotype, num_classes=self.num_classes, in_chans=self.in_chans)
 
     def to_dict(self) -> dict[str, Any]:

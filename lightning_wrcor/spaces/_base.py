@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeAlias, Union
 
 from torch import nn
 
+from lightning_wrcor._config import Configurable
 from lightning_wrcor.inspection import Costs, count_costs
 
 Genotype: TypeAlias = Union[str, int, "tuple[Genotype, ...]"]
@@ -32,11 +32,11 @@ def freeze(data: Any) -> Genotype:
     raise TypeError(f"A genotype holds text, whole numbers and lists of them; got {type(data).__name__}: {data!r}.")
 
 
-class Space(ABC):
+class Space(Configurable, ABC):
     """A search space: genotypes (plain data), and the network that each of them describes.
 
     A subclass stores each constructor argument in an attribute of the same name, so that the space can be written into
-    checkpoints and journals as plain values and built again from them.
+    checkpoints and journals as plain values (``config``) and built again from them (`get_space`).
     """
 
     kind: ClassVar[str]
@@ -80,7 +80,7 @@ class Space(ABC):
         """Layer index of the modules, as ``{module name: index}`` counted from the input.
 
         A module that is not listed takes the index of its nearest listed ancestor. None (the default) leaves it to the
-        rule for any network, `lightning_wrcor.inspection.default_layers`.
+        rule for any network, `lightning_wrcor.inspection.layers`.
         """
         return None
 
@@ -108,20 +108,6 @@ class Space(ABC):
         """Whether the networks differ in their number of layers by nature, so that scores need normalising by depth."""
         return False
 
-    def config(self) -> dict[str, Any]:
-        """The space as plain values: ``{"class_path": ..., "init_args": {...}}``; `get_space` builds it again."""
-        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
-        cls = type(self)
-        module = "lightning_wrcor.spaces" if cls.__module__.startswith("lightning_wrcor.spaces.") else cls.__module__
-        return {
-            "class_path": f"{module}.{cls.__qualname__}",
-            "init_args": {name: _plain(getattr(self, name)) for name in names},
-        }
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config()["init_args"].items())
-        return f"{type(self).__name__}({arguments})"
-
 
 class FiniteSpace(Space):
     """A search space that can be enumerated: it has a length, and iterating gives every genotype once, in order."""
@@ -131,17 +117,3 @@ class FiniteSpace(Space):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Genotype]: ...
-
-
-def _plain(value: Any) -> Any:
-    """Plain values only (they go into checkpoints that are read with ``weights_only=True``)."""
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, Sequence):
-        return [_plain(part) for part in value]
-    # An object (a class given as act_layer, a module in a list): its name says what it was, and reading it back fails
-    # with that name in the message instead of pickling it.
-    name = getattr(value, "__qualname__", type(value).__qualname__)
-    return f"{getattr(value, '__module__', type(value).__module__)}.{name}"

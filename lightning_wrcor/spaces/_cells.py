@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -218,12 +217,3 @@ def orders(signatures: Sequence[tuple[int, str]]) -> Iterator[tuple[int, ...]]:
     ties = [permutations(group) for _, group in groupby(ranked, key=lambda position: signatures[position])]
     for parts in product(*ties):
         yield tuple(position for part in parts for position in part)
-
-
-def names_closest_first(wanted: object, names: Iterable[str]) -> str:
-    """The names there are, for a message about one that there is not; those most like ``wanted`` come first."""
-
-    def distance(name: str) -> float:
-        return -difflib.SequenceMatcher(None, str(wanted), name).ratio()
-
-    return ", ".join(sorted(names, key=distance))

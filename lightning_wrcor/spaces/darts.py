@@ -8,11 +8,12 @@ from typing import ClassVar, Literal, get_args
 
 from torch import nn
 
+from lightning_wrcor._config import closest
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.spaces._base import Genotype, Space
 from lightning_wrcor.spaces._cell_network import Cell, CellGenotype, CellNetwork, Form, cell_network_costs
 from lightning_wrcor.spaces._cell_text import read_genotype, write_genotype
-from lightning_wrcor.spaces._cells import names_closest_first, orders
+from lightning_wrcor.spaces._cells import orders
 
 
 class DARTS(Space):
@@ -221,7 +222,7 @@ class DARTS(Space):
                 raise ValueError(f"Expected an (operation, input) pair in the {which} cell, got {pair!r}.")
             operation, node = pair
             if not isinstance(operation, str) or operation not in self.operations:
-                known = names_closest_first(operation, self.operations)
+                known = ", ".join(closest(operation, self.operations))
                 raise ValueError(f"{type(self).__name__} has no operation {operation!r}; it has: {known}.")
             if not isinstance(node, int) or not 0 <= node < addition // 2 + 2:
                 raise ValueError(

@@ -10,11 +10,11 @@ from typing import TypeAlias, Union
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_wrcor._config import closest
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.spaces._base import FiniteSpace, Genotype
 from lightning_wrcor.spaces._cells import (
     build_operation,
-    names_closest_first,
     operation_costs,
     orders,
     relu_conv_bn,
@@ -241,7 +241,7 @@ def _read(genotype: Genotype) -> tuple[str, ...]:
     operations = []
     for operation in genotype:
         if not isinstance(operation, str) or operation not in OPERATIONS:
-            known = names_closest_first(operation, OPERATIONS)
+            known = ", ".join(closest(operation, OPERATIONS))
             raise ValueError(f"NASBench201 has no operation {operation!r}; it has: {known}.")
         operations.append(operation)
     return tuple(operations)

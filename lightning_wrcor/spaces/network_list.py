@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import hashlib
 import importlib
 import inspect
 import itertools
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from lightning_wrcor.inspection import Costs, count_costs
 from lightning_wrcor.spaces._base import FiniteSpace, Genotype
@@ -120,6 +122,12 @@ class NetworkList(FiniteSpace):
     def name(self, genotype: Genotype) -> str:
         """The entry's name."""
         return str(genotype)
+
+    def key(self, genotype: Genotype) -> str:
+        """The entry's name; for a module with a hash of its weights, because its scores are those of its weights."""
+        name = self.parse(str(genotype))
+        entry = self._entries[name]
+        return f"{name} {_weights_hash(entry)}" if isinstance(entry, nn.Module) else name
 
     def costs(
         self, genotype: Genotype, input_size: tuple[int, int, int] | None = None, num_classes: int = 1000
@@ -243,6 +251,16 @@ def _accepted(factory: Callable[..., Any], arguments: dict[str, int]) -> dict[st
         return {}
     by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return {name: value for name, value in arguments.items() if name in parameters and parameters[name].kind in by_name}
+
+
+def _weights_hash(network: nn.Module) -> str:
+    """16 hexadecimal digits of SHA-256 over all parameters and buffers that hold values."""
+    digest = hashlib.sha256()
+    for name, tensor in itertools.chain(network.named_parameters(), network.named_buffers()):
+        digest.update(name.encode())
+        if not (tensor.is_meta or is_lazy(tensor)):
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _copied(name: str, network: nn.Module) -> nn.Module:

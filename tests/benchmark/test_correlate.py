@@ -61,6 +61,15 @@ def test_rank_correlations_are_those_of_the_scores(table: Path) -> None:
     assert format_table(found).count("\n") == 8
 
 
+def test_the_command(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lightning_wrcor.benchmark.__main__ import main
+
+    names = [f"--accuracies={table / 'table.csv.gz'}", "--column=accuracy", f"--images={table / 'images.npz'}"]
+    small = ["--limit=2", "--batch-size=4", f"--out={table / 'out'}", "--proxies=acor,params"]
+    assert main(["correlate", "--space=nasbench201", *names, *small]) == 0
+    assert "| acor |" in capsys.readouterr().out
+
+
 def test_a_second_run_goes_on_from_the_first(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = (SPACE, table / "table.csv.gz", "accuracy", table / "images.npz", table / "out")
     first = correlate(*arguments, limit=6, batch_size=16)

@@ -56,7 +56,7 @@ class Widths(FiniteSpace):
 
 @pytest.fixture
 def registry(monkeypatch):
-    monkeypatch.setattr(_registry, "_SPACES", dict(_registry._SPACES))
+    monkeypatch.setattr(_registry._SPACES, "_classes", dict(_registry._SPACES._classes))
 
 
 def test_the_names_there_are():

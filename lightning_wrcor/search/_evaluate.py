@@ -1,0 +1,151 @@
+"""What candidates are scored with, and one candidate: what it costs, and what it scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_wrcor._random import derive_seed, own_random_numbers
+from lightning_wrcor.inspection import Costs
+from lightning_wrcor.proxies import Proxy, ScoreReport, get_proxy
+from lightning_wrcor.proxies._score import Batch, score_prepared
+from lightning_wrcor.search.evaluation import Evaluation
+from lightning_wrcor.search.journal import fingerprint
+from lightning_wrcor.search.result import library_versions
+from lightning_wrcor.spaces import Genotype, Space
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every candidate is scored with: all that a score depends on beside the candidate."""
+
+    space: Space
+    proxies: list[Proxy]
+    batch: Batch
+    seed: int
+    num_classes: int
+
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        """``(channels, height, width)`` of the probe images."""
+        channels, height, width = self.batch[0].shape[1:]
+        return channels, height, width
+
+    def identity(self) -> dict[str, Any]:
+        """The setting as plain values, for the journal's header."""
+        return {
+            "space": self.space.config(),
+            "proxies": [proxy.config() for proxy in self.proxies],
+            "seed": int(self.seed),
+            "number of classes": self.num_classes,
+            "probe batch": fingerprint(self.batch),
+            "version of lightning_wrcor": library_versions(["lightning_wrcor"]).get("lightning_wrcor"),
+        }
+
+
+def read_proxies(given: str | Proxy | Mapping[str, Any] | Sequence[str | Proxy | Mapping[str, Any]]) -> list[Proxy]:
+    """Proxies from what a user gives, each with a name of its own."""
+    several: Sequence[Any] = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    proxies = [get_proxy(one) for one in several]
+    if not proxies:
+        raise ValueError("The list of proxies is empty: give at least one; the first ranks.")
+    names = [one.name for one in proxies]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"Two proxies have the name {name!r}, under which one score can be listed. Leave one out.")
+    return proxies
+
+
+def count_classes(labels: Tensor, num_classes: int | None) -> int:
+    """The number of classes, and that the labels fit it."""
+    if labels.is_floating_point():
+        found = int(labels.shape[1])
+        if num_classes is not None and num_classes != found:
+            raise ValueError(f"The labels are probabilities of {found} classes, but num_classes is {num_classes}.")
+        return found
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0:
+        raise ValueError(f"The smallest label is {low}; labels are counted from 0.")
+    if num_classes is None:
+        if high == 0:
+            raise ValueError("All labels are 0, which does not say how many classes there are: pass num_classes=...")
+        return high + 1
+    if high >= num_classes:
+        raise ValueError(
+            f"The largest label is {high}, but num_classes is {num_classes}, which allows labels from 0 to "
+            f"{num_classes - 1}."
+        )
+    return int(num_classes)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate that is going to be scored; ``problem`` says why its costs are not known."""
+
+    genotype: Genotype
+    key: str
+    costs: Costs | None
+    problem: str | None = None
+
+
+def count(setting: Setting, genotype: Genotype, key: str) -> Candidate:
+    """Count what a candidate costs."""
+    try:
+        costs = setting.space.costs(genotype, setting.input_size, setting.num_classes)
+    except Exception as error:  # a candidate that cannot be counted is recorded as failed
+        return Candidate(genotype, key, None, _describe(error))
+    return Candidate(genotype, key, costs)
+
+
+def evaluate(setting: Setting, candidate: Candidate) -> Evaluation:
+    """Build and score one candidate; whatever goes wrong with it is written into the evaluation."""
+    start = time.perf_counter()
+    evaluation = Evaluation(candidate.genotype, candidate.key, candidate.key)
+    out_of_memory = False
+    problem = candidate.problem
+    try:
+        evaluation.name = setting.space.name(candidate.genotype)
+        if candidate.costs is not None:
+            costs = candidate.costs
+            evaluation.params, evaluation.macs, evaluation.depth = costs.params, costs.macs, costs.depth
+            evaluation.add_report(_score(setting, candidate, costs))
+    except Exception as error:  # out of memory, a shape that does not fit, NaN: this candidate's own trouble
+        problem = _describe(error)
+        out_of_memory = isinstance(error, torch.OutOfMemoryError)
+    if problem is not None:
+        evaluation.status, evaluation.reason = "failed", problem
+    if out_of_memory:
+        torch.cuda.empty_cache()  # not while the error is handled: until then it holds all that was computed
+    evaluation.seconds = time.perf_counter() - start
+    return evaluation
+
+
+def _score(setting: Setting, candidate: Candidate, costs: Costs) -> ScoreReport:
+    images, labels = setting.batch
+    seed = derive_seed(setting.seed, candidate.key)
+    with own_random_numbers(seed):
+        # Built on the CPU, whatever the device, so that the same seed gives the same weights everywhere.
+        with torch.device("cpu"):
+            network = setting.space.build(
+                candidate.genotype, num_classes=setting.num_classes, in_chans=setting.input_size[0]
+            )
+        return score_prepared(
+            network.to(images.device),
+            # Copies: a network may change its input in place, and the next one must not see that.
+            (images.clone(), labels.clone()),
+            setting.proxies,
+            seed=seed,
+            layers=setting.space.layers(candidate.genotype),
+            mixed_depth=setting.space.mixed_depth,
+            costs=costs,
+        )
+
+
+def _describe(error: Exception) -> str:
+    text = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
