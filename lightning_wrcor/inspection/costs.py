@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from lightning_wrcor.inspection.tracer import Call, Tracer
 
@@ -42,15 +44,43 @@ def count_costs(network: nn.Module, input_size: tuple[int, int, int]) -> Costs:
     def unchanged(call: Call, tensor: Tensor) -> Tensor:
         return tensor
 
-    held = next(chain(network.parameters(), network.buffers()), torch.empty(0))
-    image = torch.zeros(1, *input_size, device=held.device, dtype=held.dtype)
-    modes = {module: module.training for module in network.modules()}
+    image = torch.zeros(1, *input_size, **where_it_lives(network))
+    modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter, Tracer(network, unchanged) as tracer:
+        with torch.no_grad(), _FlopCounter() as counter, Tracer(network, unchanged) as tracer:
             network(image)
     finally:
-        for module, mode in modes.items():
+        for module, mode in modes:
             module.training = mode
     params = sum(parameter.numel() for parameter in network.parameters())
-    return Costs(params, counter.get_total_flops() // 2, len(tracer.calls))
+    return Costs(params, counter.flops // 2, len(tracer.calls))
+
+
+def where_it_lives(network: nn.Module) -> dict[str, Any]:
+    """``device`` and ``dtype`` of the images that a network takes: those of its first floating-point weight."""
+    for held in chain(network.parameters(), network.buffers()):
+        if held.is_floating_point():
+            return {"device": held.device, "dtype": held.dtype}
+    return {"device": torch.empty(0).device, "dtype": torch.get_default_dtype()}
+
+
+class _FlopCounter(TorchDispatchMode):
+    """Torch's flop counter without its table by module, which takes longer than a small network itself."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        count = flop_registry.get(func._overloadpacket)
+        if count is None:
+            with self:  # a function made of others (only seen in inference mode)
+                out = func.decompose(*args, **kwargs)
+            return func(*args, **kwargs) if out is NotImplemented else out
+        out = func(*args, **kwargs)
+        self.flops += count(*args, **kwargs, out_val=out)
+        return out

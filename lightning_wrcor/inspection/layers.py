@@ -35,7 +35,7 @@ def assign_layers(network: nn.Module, calls: Sequence[Call], layers: Mapping[str
     Raises:
         ValueError: when ``layers`` names a module that the network does not have.
     """
-    modules = dict(network.named_modules())
+    modules = dict(network.named_modules(remove_duplicate=False))
     if layers is None:
         layers = _timm_groups(network)
     if layers is None:
@@ -47,30 +47,30 @@ def assign_layers(network: nn.Module, calls: Sequence[Call], layers: Mapping[str
     result: list[int] = []
     last = 0
     for call in calls:
-        found = _lookup(call.stack, layers, plain)
+        for name in call.since:
+            entered = None if name in plain else _listed(name, layers)
+            last = last if entered is None else entered
+        found = None
+        for position, name in enumerate(reversed(call.stack)):
+            # One activation object may serve several blocks; where it is called counts, not where it was registered.
+            serves = position == 0 and name in plain and name not in layers
+            found = None if serves else _listed(name, layers)
+            if found is not None:
+                break
         last = last if found is None else found
         result.append(last)
     return result
 
 
-def _lookup(stack: Sequence[str], layers: Mapping[str, int], plain: set[str]) -> int | None:
-    """Index of the innermost running module that is listed, itself or through an ancestor in its name."""
-    for position, name in enumerate(reversed(stack)):
-        if name in layers:
-            return layers[name]
-        if position == 0 and name in plain:
-            # One activation object may serve several blocks; where it is called counts, not where it was registered.
-            continue
-        prefix = name
-        while prefix:
-            prefix = prefix.rpartition(".")[0]
-            if prefix and prefix in layers:
-                return layers[prefix]
-    return None
+def _listed(name: str, layers: Mapping[str, int]) -> int | None:
+    """Index of a module that is listed, itself or through an ancestor in its name."""
+    while name and name not in layers:
+        name = name.rpartition(".")[0]
+    return layers.get(name)
 
 
 def _timm_groups(network: nn.Module) -> dict[str, int] | None:
-    """timm's coarse parameter groups, as a layer map of every module whose parameters are of one group."""
+    """Timm's coarse parameter groups, as a layer map of every module whose parameters are of one group."""
     if not callable(getattr(network, "group_matcher", None)):
         return None
     from timm.models import group_modules  # such a network comes from timm, so timm is loaded already
@@ -116,6 +116,6 @@ def _longest_chain(calls: Sequence[Call]) -> list[int]:
         elif call.index > final:
             result.append(start + len(order))
         else:
-            child = home.get(call.index)
-            result.append(result[-1] if child is None else start + order[child])
+            inside = home.get(call.index)
+            result.append(result[-1] if inside is None else start + order[inside])
     return result

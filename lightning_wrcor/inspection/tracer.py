@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -15,17 +14,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lightning_wrcor.inspection.nonlinearities import NonLinearity, is_plain_leaf, judge_leaf, recognise
+from lightning_wrcor.inspection.nonlinearities import (
+    GRAPH_NODES,
+    NonLinearity,
+    is_plain_leaf,
+    judge_leaf,
+    may_be_activation,
+    recognise,
+)
 
-_DROPOUTS: dict[Any, int] = {
-    getattr(home, name): 0
+_DROPOUTS: frozenset[Any] = frozenset(
+    getattr(home, name)
     for home in (F, torch)
     for name in (
         "dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "alpha_dropout_",
         "feature_dropout", "feature_dropout_", "feature_alpha_dropout", "feature_alpha_dropout_",
     )
     if hasattr(home, name)
-}  # fmt: skip
+)  # fmt: skip
+
+
+_MARK = "_depends_on_input"
+"""Attribute of tensors that depend on what the network was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +47,32 @@ class Call:
         kind: common name, such as ``"SiLU"``.
         module: name of the innermost module that was running (``""`` for the network itself).
         stack: names of the modules that were running, from the network inwards.
+        since: names of the modules that were entered since the previous call, in order.
+        depends: its input depends on what the network was given (that of a table of relative positions does not).
+        overwrites: the call overwrites its input.
+        again: it ran already and does not count; the backward pass runs this part once more (checkpointing).
     """
 
     index: int
     kind: str
     module: str
     stack: tuple[str, ...]
+    since: tuple[str, ...] = ()
+    depends: bool = True
+    overwrites: bool = False
+    again: bool = False
 
 
 Visit = Callable[[Call, Tensor], Tensor]
-"""Receives a call and its input; returns the tensor that the non-linearity shall use instead (an alias of the input)."""
+"""Receives a call and its input; returns the tensor that the non-linearity shall use instead: an alias of the input, or
+the input itself, as it must be where the call overwrites its input."""
 
 
 class Tracer(TorchFunctionMode):
     """Calls ``visit`` for every non-linearity of the forward passes that run inside the ``with`` block.
 
     Each call is seen exactly once, whether it is written as a module (torch's, timm's, or any element-wise leaf module)
-    or as a function, in place or not. In-place non-linearities are computed out of place, because the gradient at an
-    overwritten tensor cannot be had; later uses of the overwritten tensor receive the new value, so that the network
-    computes the same. Dropout is switched off, functional dropout and ``bernoulli_`` masks included.
+    or as a function, in place or not. Dropout is switched off, functional dropout and ``bernoulli_`` masks included.
 
     Args:
         network: the network; hooks are put on its modules inside the ``with`` block and removed afterwards.
@@ -77,12 +94,12 @@ class Tracer(TorchFunctionMode):
         self._network = network
         self._visit = visit
         self._count_gates = gates
-        self._active = False
+        self._again = False
         self._stack: list[str] = []
+        self._entered: list[str] = []
         self._leaf: nn.Module | None = None
-        self._leaf_nodes: set[Any] = set()
+        self._known: set[Any] = set()
         self._judged: dict[nn.Module, NonLinearity | None] = {}
-        self._overwritten: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
         self._hooks = ExitStack()
 
     def __enter__(self) -> Tracer:
@@ -91,73 +108,95 @@ class Tracer(TorchFunctionMode):
             after = module.register_forward_hook(self._leave_module, always_call=True)
             self._hooks.callback(before.remove)
             self._hooks.callback(after.remove)
-        self._active = True
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._active = False
-        self._overwritten.clear()
         self._hooks.close()
-        super().__exit__(*error)
+        for module in self._network.modules():
+            for held in (*module._parameters.values(), *module._buffers.values()):
+                if held is not None:
+                    held.__dict__.pop(_MARK, None)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
-        """Stop counting (the backward pass may run parts of the forward pass again: checkpointing)."""
-        self._active = False
+        """Stop counting; what runs now is run again by the backward pass (checkpointing)."""
+        self._again = True
+        self._stack.clear()
+        self._leaf = None
 
     def unseen(self, nodes: Iterable[Any]) -> list[str]:
-        """Custom autograd functions among the graph's nodes that no captured leaf module accounts for.
+        """What ran without being seen: listed non-linearities, scripted and custom functions in the autograd graph.
 
         Args:
-            nodes: nodes of the autograd graph of what the network returned.
+            nodes: nodes of the autograd graph of what the network returned, without those that the caller put there.
+
+        Returns:
+            A name for each node that no function call and no captured leaf module accounts for.
         """
         custom = torch.autograd.function.BackwardCFunction
-        return [type(node).__name__ for node in nodes if isinstance(node, custom) and node not in self._leaf_nodes]
+        names = []
+        for node in nodes:
+            name = node.name()
+            opaque = isinstance(node, custom) or name in GRAPH_NODES or name.startswith("torch::jit")
+            if opaque and node not in self._known:
+                names.append("a scripted function" if name.startswith("torch::jit") else name)
+        return names
 
     # ---- modules: who is running, and leaf modules that are a non-linearity as a whole
 
     def _enter_module(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not self._active:
-            return None
+        if not self._stack:
+            _mark([*args, *kwargs.values()])  # what the network is given
         self._stack.append(name)
-        if self._leaf is not None or kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
+        self._entered.append(name)
+        if self._leaf is not None or kwargs or len(args) != 1 or module._modules:
             return None
-        # torch's own modules call functions that are seen below; everything else is judged by what it computes.
-        if type(module).__module__.startswith("torch.nn.") or not is_plain_leaf(module):
-            return None
-        if not args[0].is_floating_point() or args[0].dim() < 2:
+        tensor = args[0]
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.dim() < 2:
             return None
         if module not in self._judged:
-            example = args[0]
-            if example.device.type == "meta":  # nothing can be tried there; such a module runs on any device
-                example = torch.empty(1, *example.shape[1:], dtype=example.dtype, device="cpu")
-            with torch._C.DisableTorchFunction():
-                self._judged[module] = judge_leaf(module, example)
+            self._judged[module] = self._judge(module, tensor)
         found = self._judged[module]
         if found is None:
             return None
         self._leaf = module
-        if found.gate and not self._count_gates:
-            self.gates_seen[found.kind] += 1
+        return (self._announce(found, tensor, found.in_place),), kwargs
+
+    def _judge(self, module: nn.Module, example: Tensor) -> NonLinearity | None:
+        if not may_be_activation(module, example):
             return None
-        return (self._announce(found, args[0]),), kwargs
+        if example.device.type == "meta":  # nothing can be tried there; a module without parameters runs on any device
+            if module._parameters:
+                return None
+            example = torch.empty(1, *example.shape[1:], dtype=example.dtype, device="cpu")
+        with torch._C.DisableTorchFunction():
+            return judge_leaf(module, example)
 
     def _leave_module(self, module: nn.Module, args: Any, output: Any) -> None:
-        if not self._active:
-            return
         if self._stack:
             self._stack.pop()
+        if _marked(args):  # custom autograd functions inside it are not seen
+            _mark(output)
         if module is self._leaf:
             self._leaf = None
             if isinstance(output, Tensor) and output.grad_fn is not None:
-                self._leaf_nodes.add(output.grad_fn)
+                self._known.add(output.grad_fn)
 
-    def _announce(self, found: NonLinearity, tensor: Tensor) -> Tensor:
-        stack = tuple(self._stack)
-        if not torch.is_grad_enabled():
-            self.hidden.append(stack[-1] if stack else "")
-        call = Call(len(self.calls), found.kind, stack[-1] if stack else "", stack)
-        self.calls.append(call)
+    def _announce(self, found: NonLinearity, tensor: Tensor, overwrites: bool) -> Tensor:
+        if found.gate and not self._count_gates:
+            if not self._again:
+                self.gates_seen[found.kind] += 1
+            return tensor
+        stack, since = tuple(self._stack), tuple(self._entered)
+        self._entered.clear()
+        module = stack[-1] if stack else ""
+        depends = tensor.requires_grad or _marked(tensor)
+        call = Call(len(self.calls), found.kind, module, stack, since, depends, overwrites, self._again)
+        if not self._again:
+            self.calls.append(call)
+            if not torch.is_grad_enabled():
+                self.hidden.append(module)
         return self._visit(call, tensor)
 
     # ---- functions
@@ -166,50 +205,55 @@ class Tracer(TorchFunctionMode):
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self._overwritten:
-            args, kwargs = self._renewed(args), {key: self._renewed(value) for key, value in kwargs.items()}
+        result = self._call(func, args, kwargs)
+        if isinstance(result, (Tensor, tuple, list)):
+            if _marked(args) or (kwargs and _marked(kwargs)):
+                _mark(result)
+        elif result is None and _marked(args[1:]):  # x[index] = value
+            _mark(args[0])
+        return result
+
+    def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         found = recognise(func, args, kwargs)
         if found is not None:
-            return self._non_linearity(found, func, args, kwargs)
+            if self._leaf is not None:
+                pass  # it counts as a whole
+            elif args:
+                args = (self._announce(found, args[0], found.overwrites(args, kwargs)), *args[1:])
+            else:
+                tensor = self._announce(found, kwargs["input"], found.overwrites((None,), kwargs))
+                kwargs = {**kwargs, "input": tensor}
+            result = func(*args, **kwargs)
+            if result.grad_fn is not None:
+                self._known.add(result.grad_fn)
+            return result
         if func in _DROPOUTS:
             return args[0] if args else kwargs["input"]
         if func is F.scaled_dot_product_attention:
-            args, kwargs = (*args[:4], 0.0, *args[5:]) if len(args) > 4 else args, {**kwargs}
-            kwargs.pop("dropout_p", None)
+            args = (*args[:4], 0.0, *args[5:])[: len(args)]
+            kwargs = {name: value for name, value in kwargs.items() if name != "dropout_p"}
         elif func is Tensor.bernoulli_ and len(args) == 2 and isinstance(args[1], float):
             return args[0].fill_(args[1])  # a drop mask, replaced by its mean: nothing is dropped
         return func(*args, **kwargs)
 
-    def _non_linearity(self, found: NonLinearity, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args:
-            tensor, rest = args[0], args[1:]
-        else:
-            kwargs = dict(kwargs)
-            tensor, rest = kwargs.pop("input"), ()
-        overwrites = found.overwrites((tensor, *rest), kwargs)
-        replacement = tensor
-        if self._active and self._leaf is None:
-            if found.gate and not self._count_gates:
-                self.gates_seen[found.kind] += 1
-            else:
-                replacement = self._announce(found, tensor)
-        if not overwrites:
-            return func(replacement, *rest, **kwargs)
-        positional, keyword = found.out_of_place((replacement, *rest), kwargs)
-        result = found.function(*positional, **keyword)
-        key = id(tensor)
-        # Whoever still holds the tensor that should have been overwritten gets the new value from now on.
-        self._overwritten[key] = (weakref.ref(tensor, lambda _: self._overwritten.pop(key, None)), result)
-        return result
 
-    def _renewed(self, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            held = self._overwritten.get(id(value))
-            return self._renewed(held[1]) if held is not None and held[0]() is value else value
-        if isinstance(value, (list, tuple)) and any(isinstance(part, (Tensor, list, tuple)) for part in value):
-            renewed = [self._renewed(part) for part in value]
-            return type(value)(renewed) if type(value) in (list, tuple) else value
-        return value
+def _mark(value: Any) -> None:
+    """Remember that these tensors depend on what the network was given."""
+    if isinstance(value, Tensor):
+        setattr(value, _MARK, True)
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            _mark(part)
+    elif isinstance(value, dict):
+        _mark(list(value.values()))
+
+
+def _marked(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return hasattr(value, _MARK)
+    if isinstance(value, (tuple, list)):
+        return any(map(_marked, value))
+    return isinstance(value, dict) and any(map(_marked, value.values()))
 
 
 def switch_off_randomness(network: nn.Module) -> None:
@@ -222,7 +266,5 @@ def switch_off_randomness(network: nn.Module) -> None:
     for module in network.modules():
         if is_plain_leaf(module):
             module.eval()
-            if getattr(module, "inplace", None) is True and not type(module).__module__.startswith("torch.nn."):
-                module.inplace = False  # torch's own are computed out of place call by call
-        elif isinstance(module, nn.MultiheadAttention):
+        elif isinstance(module, (nn.MultiheadAttention, nn.RNNBase)):
             module.dropout = 0.0

@@ -49,7 +49,8 @@ class Observer(ABC):
         Args:
             call: the call of the non-linearity.
             part: which of the two.
-            response: ``(B, ...)``, detached; it must not be changed nor kept.
+            response: ``(B, ...)``, detached; it must not be changed nor kept. (Windows or patches that the network folds
+                into the batch are a dimension of their own.)
         """
 
 
@@ -64,14 +65,19 @@ class PassRecord:
         calls: the non-linearities that counted, in call order.
         layers: layer index of each of them.
         gates_seen: how often each kind of gate was called and not counted.
+        independent: indices of calls whose input does not depend on the images (tables of relative positions): they
+            have no responses.
+        without_samples: ``(call, part)`` of responses in which no dimension holds the samples: no observer saw them.
         unreached: indices of calls whose output never reaches the loss, so that they have no gradient.
-        unseen: what ran without being seen, and why (custom autograd functions outside leaf modules).
+        unseen: what ran without being seen: custom and scripted functions, non-linearities inside other functions.
         loss: cross-entropy of the batch.
     """
 
     calls: list[Call] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)
     gates_seen: Mapping[str, int] = field(default_factory=dict)
+    independent: list[int] = field(default_factory=list)
+    without_samples: list[tuple[int, str]] = field(default_factory=list)
     unreached: list[int] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     loss: float = float("nan")

@@ -30,37 +30,29 @@ def abs_correlation(rows: Tensor) -> tuple[Tensor, Tensor]:
         norm(x - mean(x)) / norm(x) of the rows; 0 for a row of zeros, NaN where a value is not finite.
     """
     mean = rows.mean(1, keepdim=True)
-    # Squares of very small or large numbers leave the range of float32; a power of two, judged from a part of the
-    # columns, brings the response near 1 without rounding.
+    # Squares of very small or large numbers leave the range of float32: a power of two for each row, which rounds
+    # nothing, brings it near 1. A part of the columns and the mean tell the size well enough (a factor of 1e8 is
+    # harmless, and the mean is not smaller than that, be it by rounding).
     sample = rows[:, :: max(1, rows.shape[1] // 256)]
-    size = torch.linalg.vector_norm(sample - mean, ord=math.inf)
-    scale = torch.where((size > 0) & torch.isfinite(size), torch.exp2(-torch.log2(size).round()), torch.ones_like(size))
-    centred = (rows - mean).mul_(scale)
+    size = torch.linalg.vector_norm(sample, ord=math.inf, dim=1, keepdim=True).maximum(mean.abs())
+    usable = (size > 0) & torch.isfinite(size)
+    scale = torch.where(usable, torch.exp2(-torch.log2(size).round()), torch.ones_like(size))
+    centred = torch.addcmul(mean * -scale, rows, scale)
     gram = centred @ centred.T
     squares = gram.diagonal()
     norms = squares.clamp_min(torch.finfo(rows.dtype).tiny).sqrt()
     correlation = (gram / norms[:, None] / norms).abs_().clamp_max_(1.0)
     correlation.fill_diagonal_(1.0)
-    totals = squares + rows.shape[1] * (mean[:, 0] * scale).square()
+    totals = squares + rows.shape[1] * (mean * scale).square()[:, 0]
     spread = torch.where(totals == 0, torch.zeros_like(totals), (squares / totals).sqrt())
     return correlation, spread.min()
 
 
-def by_sample(response: Tensor, batch_size: int) -> Tensor | None:
-    """The response as one row a sample, ``(B, D)``, or None where the samples cannot be found.
-
-    Networks fold windows or patches into the first dimension, samples outermost, and transformers may put the sequence
-    first; the order of the columns does not matter for a correlation, so that the memory format is kept.
-    """
-    if response.dim() > 0 and response.shape[0] == batch_size:
-        # The dimensions in the order in which they lie in memory: channels-last needs no copy.
-        strides = response.stride()
-        order = [0, *sorted(range(1, response.dim()), key=lambda d: strides[d], reverse=True)]
-        return response.permute(order).reshape(batch_size, -1)
-    if response.dim() > 0 and response.shape[0] and response.shape[0] % batch_size == 0:
-        return response.reshape(batch_size, -1)
-    places = [d for d in range(response.dim()) if response.shape[d] == batch_size]
-    return response.movedim(places[0], 0).reshape(batch_size, -1) if len(places) == 1 else None
+def as_rows(response: Tensor) -> Tensor:
+    """``(B, ...)`` as ``(B, D)``, in the order of the memory: the order of the columns does not matter for a correlation."""
+    strides = response.stride()
+    order = [0, *sorted(range(1, response.dim()), key=lambda place: strides[place], reverse=True)]
+    return response.permute(order).reshape(len(response), -1)  # channels-last needs no copy
 
 
 class CorrelationSums(Observer):
@@ -71,17 +63,14 @@ class CorrelationSums(Observer):
         self._matrices: dict[tuple[int, str], Tensor] = {}
         self._seen: list[tuple[int, str]] = []
         self._spreads: list[Tensor] = []
-        self.without_samples: list[tuple[int, str]] = []
-        """Calls and parts in which the samples could not be told apart."""
+        self._precision = 0.0
 
     def see(self, call: Call, part: Literal["activation", "gradient"], response: Tensor) -> None:
         """Add one response to the sum of its call; nothing leaves the device."""
-        rows = by_sample(response, self.batch_size)
-        if rows is None:
-            self.without_samples.append((call.index, part))
-            return
+        rows = as_rows(response)
         if rows.dtype not in (torch.float32, torch.float64):
             rows = rows.float()
+        self._precision = max(self._precision, torch.finfo(rows.dtype).eps)
         correlation, spread = abs_correlation(rows)
         used = torch.where(spread > CONSTANT, correlation, torch.zeros_like(correlation))
         self._matrices[call.index, part] = used
@@ -95,7 +84,7 @@ class CorrelationSums(Observer):
             layers: layer index of every call.
         """
         if not self._seen:
-            return CorrelationParts(self.batch_size, {}, [], [], [])
+            return CorrelationParts(self.batch_size, {}, [], [], [], self._precision)
         device = self._spreads[0].device
         spreads = torch.stack([spread.to(device, torch.float32) for spread in self._spreads]).tolist()
         groups: dict[tuple[int, str], Tensor] = {}
@@ -107,7 +96,8 @@ class CorrelationSums(Observer):
         used = [key for key, spread in zip(self._seen, spreads, strict=True) if spread > CONSTANT]
         constant = [key for key, spread in zip(self._seen, spreads, strict=True) if spread <= CONSTANT]
         broken = [key for key, spread in zip(self._seen, spreads, strict=True) if math.isnan(spread)]
-        return CorrelationParts(self.batch_size, dict(zip(groups, stacked, strict=True)), used, constant, broken)
+        sums = dict(zip(groups, stacked, strict=True))
+        return CorrelationParts(self.batch_size, sums, used, constant, broken, self._precision)
 
 
 @dataclass(frozen=True)
@@ -120,6 +110,7 @@ class CorrelationParts:
         used: ``(call, part)`` of the responses that are in the sums.
         constant: those left out because a row is constant.
         broken: those left out because a value is not finite.
+        precision: relative rounding of the correlations (that of float32, mostly).
     """
 
     batch_size: int
@@ -127,3 +118,4 @@ class CorrelationParts:
     used: list[tuple[int, str]]
     constant: list[tuple[int, str]]
     broken: list[tuple[int, str]]
+    precision: float

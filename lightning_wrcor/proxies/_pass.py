@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_wrcor.inspection import Call, Tracer, assign_layers
 from lightning_wrcor.proxies._base import Needs, Observer, PassRecord
+from lightning_wrcor.proxies._samples import puts_sequences_first, samples_first
 
 
 def run_pass(
@@ -25,7 +26,8 @@ def run_pass(
     """Run the batch through the network and show every response to the observers.
 
     The gradient at one non-linearity is taken on an alias of its input, so that a tensor with several consumers gives
-    each its own. Weights need no gradient; the graph starts at the first non-linearity.
+    each its own; where the input is overwritten, at its last value before that. Weights need no gradient; the graph
+    starts at the first non-linearity.
 
     Args:
         network: prepared for scoring; its parameters need no gradient.
@@ -40,19 +42,42 @@ def run_pass(
             that cannot be seen.
         RuntimeError: when a gradient that exists was not seen.
     """
+    record = PassRecord()
     sources: dict[int, Any] = {}
     received: set[int] = set()
+    anchor = torch.zeros((), device=images.device, requires_grad=True)
+    sequence_first = puts_sequences_first(network)
+
+    def show(call: Call, part: Literal["activation", "gradient"], value: Tensor) -> None:
+        response = samples_first(value.detach(), len(images), sequence_first)
+        if response is None:
+            record.without_samples.append((call.index, part))
+            return
+        # What observers compute is no part of the network: not traced, and not in half precision.
+        with torch.no_grad(), torch.autocast(value.device.type, enabled=False), torch._C.DisableTorchFunction():
+            for observer in observers:
+                observer.see(call, part, response)
 
     def gradient(call: Call, value: Tensor) -> None:
         received.add(call.index)
-        for observer in observers:
-            observer.see(call, "gradient", value.detach())
+        show(call, "gradient", value)
 
     def visit(call: Call, tensor: Tensor) -> Tensor:
-        with torch.no_grad():
-            for observer in observers:
-                observer.see(call, "activation", tensor.detach())
-        if not needs.gradients:
+        if not call.depends:
+            return tensor
+        if not call.again:
+            show(call, "activation", tensor)
+        if not torch.is_grad_enabled():
+            return tensor
+        if call.again:  # the same graph as the first time, so that checkpointing finds what it saved
+            if tensor.requires_grad:
+                return tensor
+            return _watch_overwritten(tensor, anchor, _ignore) if call.overwrites else tensor.detach().requires_grad_()
+        if call.overwrites:
+            _watch_overwritten(tensor, anchor, partial(gradient, call))
+            base = tensor._base if tensor._is_view() else tensor
+            assert base is not None
+            sources[call.index] = base.grad_fn
             return tensor
         if tensor.requires_grad:
             alias = tensor.view_as(tensor)
@@ -66,7 +91,8 @@ def run_pass(
         return alias
 
     with torch.set_grad_enabled(needs.gradients), Tracer(network, visit, gates=needs.gates) as tracer:
-        logits = _logits(network(images), len(images))
+        # A copy, because the network may overwrite its input.
+        logits = _logits(network(images.clone()), len(images))
         tracer.stop()
         if not tracer.calls:
             seen = ", ".join(f"{count} {kind}" for kind, count in tracer.gates_seen.items())
@@ -79,18 +105,23 @@ def run_pass(
                 f"Non-linearities of {tracer.hidden[0]!r} ran without autograd (a reentrant checkpoint or no_grad), so they "
                 "have no gradient. Switch checkpointing off, or use use_reentrant=False."
             )
-        record = PassRecord(calls=tracer.calls, gates_seen=dict(tracer.gates_seen))
+        record.calls, record.gates_seen = tracer.calls, dict(tracer.gates_seen)
         record.layers = assign_layers(network, tracer.calls, layers)
+        record.independent = [call.index for call in tracer.calls if not call.depends]
         _check_labels(labels, logits)
         loss = F.cross_entropy(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, labels)
         record.loss = float(loss.detach())
         if needs.gradients:
             leaves, nodes = _graph(loss)
-            record.unseen = tracer.unseen(nodes)
+            own = {source for source in sources.values() if not isinstance(source, Tensor)}
+            record.unseen = tracer.unseen(nodes - own)
             if loss.requires_grad:
-                loss.backward()
+                # Not loss.backward(): inside a torch function the tracer sees nothing, and what checkpointing runs
+                # again must run as it did. With an edge of the graph in place of a tensor it is none.
+                edge = torch.autograd.graph.get_gradient_edge(loss)
+                torch.autograd.backward([edge], [torch.ones_like(loss)])
             for call in tracer.calls:
-                if call.index in received:
+                if call.index in received or not call.depends:
                     continue
                 source = sources[call.index]
                 if (id(source) in leaves) if isinstance(source, Tensor) else (source in nodes):
@@ -104,6 +135,41 @@ def run_pass(
 
 def _drop_grad(tensor: Tensor) -> None:
     tensor.grad = None
+
+
+def _ignore(gradient: Tensor) -> None:
+    pass
+
+
+class _Overwritten(torch.autograd.Function):
+    """The identity, in place: a point in a tensor's history just before it is overwritten.
+
+    An alias would not do: what an in-place function does to an alias is written into the history of the tensor behind it,
+    and the alias's own gradient never comes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, anchor: Tensor, see: Callable[[Tensor], None]) -> Tensor:
+        ctx.see = see
+        ctx.mark_dirty(tensor)
+        return tensor
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.see(gradient)
+        return gradient, None, None
+
+
+def _watch_overwritten(tensor: Tensor, anchor: Tensor, see: Callable[[Tensor], None]) -> Tensor:
+    """Show ``see`` the gradient at a tensor's present value, which is about to be overwritten.
+
+    Args:
+        tensor: it gets a new history, and needs a gradient from here on.
+        anchor: any tensor that needs a gradient (the tensor itself may not).
+        see: receives the gradient in the backward pass.
+    """
+    _Overwritten.apply(tensor, anchor, see)
+    return tensor
 
 
 def _logits(output: Any, batch_size: int) -> Tensor:

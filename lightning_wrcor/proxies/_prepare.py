@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 from lightning_wrcor.inspection.nonlinearities import is_plain_leaf
 from lightning_wrcor.inspection.tracer import switch_off_randomness
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Matrix products in full float32, whatever the user set for training (TF32 and bfloat16 are wrong by 1e-3)."""
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set a backend at a time, which torch offers since 2.9 and does not mix with the above
+        matmuls: list[Any] = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined]
+        precisions = [matmul.fp32_precision for matmul in matmuls]
+        try:
+            for matmul in matmuls:
+                matmul.fp32_precision = "ieee"
+            yield
+        finally:
+            for matmul, precision in zip(matmuls, precisions, strict=True):
+                matmul.fp32_precision = precision
+        return
+    try:
+        torch.set_float32_matmul_precision("highest")
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def scoring_copy(network: nn.Module) -> nn.Module:
@@ -32,9 +59,17 @@ def refuse_opaque(network: nn.Module) -> None:
     for name, module in network.named_modules():
         where = f"The part {name!r}" if name else "The network"
         if isinstance(module, torch.jit.ScriptModule):
-            raise ValueError(f"{where} is scripted, so its non-linearities cannot be seen. Pass the unscripted network.")
+            raise ValueError(
+                f"{where} is scripted, so its non-linearities cannot be seen. Pass the unscripted network."
+            )
         if hasattr(module, "_orig_mod") and type(module).__name__ == "OptimizedModule":
-            raise ValueError(f"{where} is compiled, so its non-linearities cannot be seen. Compile it after the search.")
+            raise ValueError(
+                f"{where} is compiled, so its non-linearities cannot be seen. Compile it after the search."
+            )
+
+
+_SHIFTS = ("bias", "beta", "shift", "offset", "token", "pos", "embed")
+"""Words in the names of parameters that are added or looked up: they may be zero."""
 
 
 def prepare(network: nn.Module) -> list[str]:
@@ -42,7 +77,7 @@ def prepare(network: nn.Module) -> list[str]:
 
     Training mode with dropout and drop-path off; no gradients for weights; scales and matrices that are initialised to
     zero (the last norm of a residual branch, a classifier) set to one and to random values, because all gradients behind
-    them would be exactly zero.
+    them would be exactly zero. Zeros that let the input through are kept (shifts, thresholds, global response norms).
 
     Returns:
         Sentences that say what was changed.
@@ -51,14 +86,20 @@ def prepare(network: nn.Module) -> list[str]:
     notes: list[str] = []
     scales = matrices = 0
     for module in network.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            parameter.requires_grad_(False)
-            if "bias" in name or parameter.numel() == 0 or bool(parameter.any()):
+        for name, parameter in module._parameters.items():
+            if parameter is None:
                 continue
-            if parameter.dim() <= 1:
-                nn.init.ones_(parameter)
-                scales += 1
-            elif name == "weight":
+            parameter.requires_grad_(False)
+            if parameter.numel() == 0 or any(word in name for word in _SHIFTS) or isinstance(module, nn.Embedding):
+                continue
+            # One number is enough to say no of nearly all.
+            if bool(parameter[(0,) * parameter.dim()]) or bool(parameter.any()):
+                continue
+            if sum(length > 1 for length in parameter.shape) <= 1:
+                if not _lets_through(module, parameter.numel()):
+                    nn.init.ones_(parameter)
+                    scales += 1
+            elif "weight" in name:
                 # As torch initialises linear and convolutional layers.
                 nn.init.kaiming_uniform_(parameter, a=5**0.5)
                 matrices += 1
@@ -67,6 +108,22 @@ def prepare(network: nn.Module) -> list[str]:
     if matrices:
         notes.append(f"{matrices} weight{'s' * (matrices > 1)} initialised to zero drawn at random")
     return notes
+
+
+@torch.no_grad()
+def _lets_through(module: nn.Module, channels: int) -> bool:
+    """Whether a module without children gives different outputs for different inputs, found by trying it."""
+    if module._modules or type(module).__module__.startswith("torch.nn."):
+        return False
+    held = next(module.parameters())
+    for shape in ((2, channels, 4, 4), (2, 4, 4, channels), (2, 4, channels), (2, channels)):
+        values = torch.arange(math.prod(shape), device=held.device, dtype=held.dtype).reshape(shape)
+        try:
+            first, second = copy.deepcopy(module)(values.sin()), copy.deepcopy(module)(values.cos())
+        except Exception:  # it takes another shape
+            continue
+        return not torch.equal(first, second)
+    return False
 
 
 def reinitialise(network: nn.Module) -> None:

@@ -58,7 +58,8 @@ class ScoreReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for strict JSON: numbers that are not finite become None (``reason`` says why)."""
-        return _finite(asdict(self))
+        values: dict[str, Any] = _finite(asdict(self))
+        return values
 
     def __str__(self) -> str:
         lines = [f"{self.proxy} {self.value:.4f}" + (f"  ({self.reason})" if self.reason else "")]
@@ -74,7 +75,9 @@ class ScoreReport:
         if self.responses_skipped:
             skipped = ", ".join(f"{count} ({reason})" for reason, count in self.responses_skipped.items())
             lines.append(f"  responses left out: {skipped}")
-        lines.append(f"  {self.params:,} parameters, {self.macs:,} MACs, {self.depth} non-linearities, {self.seconds:.2f} s")
+        lines.append(
+            f"  {self.params:,} parameters, {self.macs:,} MACs, {self.depth} non-linearities, {self.seconds:.2f} s"
+        )
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 

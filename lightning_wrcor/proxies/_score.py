@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import torch
@@ -13,9 +12,10 @@ from torch import Tensor, nn
 
 from lightning_wrcor._random import own_random_numbers
 from lightning_wrcor.inspection import Costs, count_costs
+from lightning_wrcor.inspection.costs import where_it_lives
 from lightning_wrcor.proxies._base import Context, Measurement, Needs, Observer, PassRecord, Proxy
 from lightning_wrcor.proxies._pass import run_pass
-from lightning_wrcor.proxies._prepare import prepare, refuse_opaque, reinitialise, scoring_copy
+from lightning_wrcor.proxies._prepare import exact_products, prepare, refuse_opaque, reinitialise, scoring_copy
 from lightning_wrcor.proxies._registry import get_proxy
 from lightning_wrcor.proxies._report import ScoreReport
 
@@ -41,7 +41,7 @@ def score(
     Args:
         network: any network that maps images to logits ``(B, classes)``. Score it before ``torch.compile``.
         batch: ``(images, labels)``; images ``(B, C, H, W)`` floating point with B of at least 2 (64 is the paper's), labels
-            ``(B,)`` whole numbers below the number of classes. Moved to the network's device.
+            ``(B,)`` whole numbers below the number of classes. Moved to the network's device and type.
         proxy: a proxy's name (`lightning_wrcor.proxies.list_proxies`), a proxy, or several, of which the first gives
             ``value``; those that need the same pass share it.
         seed: initialise the copy anew from this seed; None scores the weights that the network has.
@@ -63,8 +63,10 @@ def score(
         '1 of 1 non-linearities captured: 1 ReLU'
     """
     check_batch(batch)
-    proxies = [get_proxy(spec) for spec in (proxy if _is_several(proxy) else [proxy])]  # type: ignore[union-attr, list-item]
-    with own_random_numbers(0 if seed is None else seed):
+    several: Sequence[Any] = proxy if isinstance(proxy, Sequence) and not isinstance(proxy, str) else [proxy]
+    proxies = [get_proxy(spec) for spec in several]
+    # Gradients are needed, also where the caller is in inference mode.
+    with torch.inference_mode(False), own_random_numbers(0 if seed is None else seed):
         copied = scoring_copy(network)
         if seed is not None:
             reinitialise(copied)
@@ -95,8 +97,9 @@ def score_prepared(
     start = time.perf_counter()
     refuse_opaque(network)
     notes = prepare(network)
-    held = next(chain(network.parameters(), network.buffers()), batch[0])
-    images, labels = batch[0].to(held.device), batch[1].to(held.device)
+    home = where_it_lives(network)
+    images, labels = batch[0].to(**home), batch[1].to(home["device"])
+    labels = labels.to(images.dtype) if labels.is_floating_point() else labels.long()
     if costs is None:
         channels, height, width = images.shape[1:]
         costs = count_costs(network, (channels, height, width))
@@ -111,7 +114,8 @@ def score_prepared(
             needs = needs.merge(proxy.needs)
         kinds = {kind: None for proxy in group for kind in proxy.observers}
         observers: dict[type[Observer], Observer] = {kind: kind(len(images)) for kind in kinds}
-        context.record = run_pass(network, images, labels, needs, list(observers.values()), layers)
+        with exact_products():
+            context.record = run_pass(network, images, labels, needs, list(observers.values()), layers)
         context.observers = observers
         for proxy in group:
             results[proxy.name] = proxy.measure(context)
@@ -177,10 +181,6 @@ def _cover(report: ScoreReport, record: PassRecord) -> None:
         report.notes.append(f"not seen: {', '.join(sorted(set(record.unseen)))}")
     if record.coverage < LOW_COVERAGE:
         report.notes.append(f"low coverage: only {record.coverage:.0%} of the non-linearities were captured")
-
-
-def _is_several(proxy: object) -> bool:
-    return isinstance(proxy, Sequence) and not isinstance(proxy, str)
 
 
 def check_batch(batch: Any) -> None:

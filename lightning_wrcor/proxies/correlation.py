@@ -58,7 +58,8 @@ class _ResponseCorrelation(Proxy):
         skipped = {
             "a row is constant": sum(part in self._parts for _, part in parts.constant),
             "does not reach the loss": len(record.unreached) if "gradient" in self._parts else 0,
-            "samples cannot be told apart": sum(part in self._parts for _, part in sums.without_samples),
+            "does not depend on the images": len(record.independent) * len(self._parts),
+            "samples cannot be told apart": sum(part in self._parts for _, part in record.without_samples),
         }
         details = {
             "activations_used": sum(part == "activation" for _, part in used),
@@ -70,7 +71,7 @@ class _ResponseCorrelation(Proxy):
                 why = f"every {part} response is constant" if part == "activation" else "no gradient reaches a response"
                 return Measurement(-math.inf, f"dead: {why}", details)
         kernel = {key: matrix for key, matrix in parts.sums.items() if key[1] in self._parts}
-        counts = {key: 0 for key in kernel}
+        counts = dict.fromkeys(kernel, 0)
         for index, part in used:
             counts[record.layers[index], part] += 1
         return self._log_det(kernel, counts, parts, context, details)
@@ -93,7 +94,8 @@ class _ResponseCorrelation(Proxy):
         total = math.fsum(weights[key] * counts[key] for key in kernel)
         eigenvalues = torch.linalg.eigvalsh(matrix)
         # Rounding leaves a singular K with a determinant that is only noise.
-        if not math.isfinite(float(log_det)) or float(eigenvalues.abs().min()) < 1e-14 * float(eigenvalues.abs().max()):
+        noise = parts.precision * float(eigenvalues.abs().max())
+        if not math.isfinite(float(log_det)) or float(eigenvalues.abs().min()) <= noise:
             return Measurement(-math.inf, "K is singular: samples cannot be told apart by any response", details)
         inverse = torch.linalg.inv(matrix)
         shares = {key: float(weights[key] * (inverse * kernel[key]).sum()) for key in kernel}

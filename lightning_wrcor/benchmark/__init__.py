@@ -1,0 +1,1 @@
+"""Measurements of this library itself, run with ``python -m lightning_wrcor.benchmark``."""

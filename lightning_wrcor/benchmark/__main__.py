@@ -1,0 +1,29 @@
+"""``python -m lightning_wrcor.benchmark``: measurements of this library, one subcommand each."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from lightning_wrcor.benchmark import correlate, families
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one measurement.
+
+    Args:
+        argv: the command line without the program's name; None takes the one that Python was started with.
+
+    Returns:
+        0, or 1 where something falls short of what it should be.
+    """
+    parser = argparse.ArgumentParser(prog="python -m lightning_wrcor.benchmark", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    families.add_command(commands)
+    correlate.add_command(commands)
+    arguments = parser.parse_args(argv)
+    return int(arguments.run(arguments))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
