@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -47,7 +48,8 @@ def scoring_copy(network: nn.Module) -> nn.Module:
     refuse_opaque(network)
     try:
         return copy.deepcopy(network)
-    except RuntimeError as error:  # tensors that are results of a computation (weight norm in its old form)
+    # Tensors that are results of a computation (weight norm in its old form); what cannot be pickled.
+    except (RuntimeError, TypeError, pickle.PickleError) as error:
         raise ValueError(
             f"{type(network).__name__} cannot be copied ({error}). Score it through a function that builds it, in a "
             "NetworkList, instead of passing the network."

@@ -8,9 +8,10 @@ import pytest
 import timm
 import torch
 
-import toys
 from lightning_wrcor.proxies import score
 from lightning_wrcor.proxies._prepare import exact_products
+
+import toys
 
 
 @pytest.fixture

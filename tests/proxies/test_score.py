@@ -375,7 +375,7 @@ def scripted_swish(x: Tensor) -> Tensor:
 
 
 def test_scripted_functions_are_told() -> None:
-    network = plain(Functional(scripted_swish))
+    network = plain(Functional(lambda x: scripted_swish(x)))
     for _ in range(3):  # it is compiled after some calls
         network(images_and_labels()[0])
     report = score(network, images_and_labels())
@@ -530,6 +530,8 @@ def test_networks_that_cannot_be_copied() -> None:
     network.kept = network[0].weight * 2  # a result of a computation
     with pytest.raises(ValueError, match="Sequential cannot be copied"):
         score(network, images_and_labels())
+    with pytest.raises(ValueError, match=r"Sequential cannot be copied \(ScriptFunction cannot be pickled\)"):
+        score(plain(Functional(scripted_swish)), images_and_labels())
 
 
 @pytest.mark.parametrize(

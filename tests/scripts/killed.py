@@ -11,9 +11,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import toys
 from lightning_wrcor import zero_shot_search
 from lightning_wrcor.proxies import Context, Measurement, WRCor
+
+import toys
 
 torch.set_num_threads(1)
 

@@ -16,9 +16,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.fsdp import fully_shard
 
-import toys
 from lightning_wrcor import ZeroShotSearch, ZeroShotSearchModule
 from lightning_wrcor.search import SearchResult
+
+import toys
 
 torch.set_num_threads(1)
 FOLDER = Path(sys.argv[1])

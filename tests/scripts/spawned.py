@@ -12,8 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-import toys
 from lightning_wrcor import ZeroShotSearch
+
+import toys
 
 
 class Resnet(toys.Lit):

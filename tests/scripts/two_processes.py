@@ -14,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-import toys
 from lightning_wrcor import ZeroShotSearch
 from lightning_wrcor.proxies import Context, Measurement, WRCor
+
+import toys
 
 torch.set_num_threads(1)
 FOLDER = Path(sys.argv[1])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from lightning_wrcor import zero_shot_search
 from lightning_wrcor.spaces import NetworkList
+
 from toys import batch, with_dropout
 
 
