@@ -164,6 +164,8 @@ class ZeroShotSearch(Callback):
             progress=trainer.progress_bar_callback is not None,
             ranks=_trainer.TrainerRanks(trainer),
         )
+        if len(images) < self.batch_size and not fast:
+            result.notes.append(f"The probe batch has {len(images)} images ({self.batch_size} were asked for).")
         rank_zero_info(f"\n{result.table()}\n")
         return result
 
@@ -177,16 +179,29 @@ class ZeroShotSearch(Callback):
             raise MisconfigurationException(
                 "ZeroShotSearchModule searches by itself; remove the ZeroShotSearch callback, or use your own module."
             )
+        if sum(isinstance(one, ZeroShotSearch) for one in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+            raise MisconfigurationException("There are several ZeroShotSearch callbacks; one Trainer takes one.")
         if stage == "fit":
             _trainer.check_callback_order(trainer, trainer.callbacks.index(self))  # type: ignore[attr-defined]
         path = _trainer.requested_checkpoint(trainer)
         stored = _trainer.stored_winner(trainer, path) if path is not None else None
         if stored is not None:
             self.winner = stored
+            if stored.space != self.space.config():
+                rank_zero_warn(
+                    f"The checkpoint {path} holds the winner {stored.name!r} of another search space; that network is used, "
+                    f"and {type(self.space).__name__} is not searched."
+                )
         elif stage == "fit" and path is not None and self.winner is None and self.genotype is None:
             raise MisconfigurationException(
                 f"The checkpoint {path} holds no winner of a search, so its weights cannot fit a network that a search would "
                 "choose. Leave ZeroShotSearch out to go on with it, or start without ckpt_path."
+            )
+        elif stage != "fit" and self.winner is None:
+            verb = getattr(stage, "value", stage)  # Lightning hands over an enumeration
+            rank_zero_warn(
+                f"No winner of a search is known, so {verb} runs with the network that {type(pl_module).__name__} has. The "
+                "search runs in fit; a checkpoint written by it holds the winner (ckpt_path=...)."
             )
         attribute = self.attribute or (self.winner.attribute if self.winner else None)
         if self.winner is None and stage == "fit":

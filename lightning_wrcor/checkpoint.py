@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pickle import UnpicklingError
 from typing import Any
 
 from torch import nn
@@ -31,7 +32,10 @@ def load_network(checkpoint_path: str | os.PathLike[str], space: Any = None) -> 
 
     if not os.path.exists(checkpoint_path) and "://" not in str(checkpoint_path):
         raise FileNotFoundError(f"There is no checkpoint {os.fspath(checkpoint_path)!r}.")
-    checkpoint = read_checkpoint(checkpoint_path, device="cpu")
+    try:
+        checkpoint = read_checkpoint(checkpoint_path, device="cpu")
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{checkpoint_path} cannot be read as a checkpoint ({type(error).__name__}).") from error
     if CHECKPOINT_KEY not in checkpoint:
         raise ValueError(
             f"{checkpoint_path} holds no winner of a search. Checkpoints written while ZeroShotSearch (or "

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_wrcor import _trainer
-from lightning_wrcor._config import plain
+from lightning_wrcor._config import closest, plain
 from lightning_wrcor._handover import check_optimisers, freeze_unreached, report_winner
 from lightning_wrcor.callback import ZeroShotSearch
 from lightning_wrcor.proxies import Proxy
@@ -93,6 +93,7 @@ class ZeroShotSearchModule(LightningModule):
             genotype=genotype,
             journal=journal,
         )
+        _check_optimizer(optimizer)
         # Plain values only: anything else would keep the checkpoint from being read with weights_only=True.
         self.save_hyperparameters(ignore=["space", "proxy", "strategy", "constraints"])
         settings = self.search_settings
@@ -146,10 +147,14 @@ class ZeroShotSearchModule(LightningModule):
         if path is not None:
             raise MisconfigurationException(f"The checkpoint {path} holds no winner of a search.")
         settings = self.search_settings
+        images, _ = _trainer.probe_batch(trainer, 2, settings.seed, settings.read_batch)
+        if self.hparams["in_chans"] not in (None, images.shape[1]):
+            raise MisconfigurationException(
+                f"in_chans is {self.hparams['in_chans']}, but the images have {images.shape[1]} channels."
+            )
         if settings.genotype is not None:
             chosen = settings.space.parse(settings.genotype)
             name = settings.space.name(chosen)
-            images, _ = _trainer.probe_batch(trainer, 2, settings.seed, settings.read_batch)
             winner = Winner(settings.space.config(), chosen, name, self._classes(), images.shape[1], "network")
         else:
             self.result = settings.search(trainer, self, num_classes=self._classes())
@@ -274,3 +279,14 @@ class ZeroShotSearchModule(LightningModule):
             torch.optim.lr_scheduler.SequentialLR(optimizer, schedulers, [warmup]) if warmup > 0 else schedulers[0]
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _check_optimizer(name: str) -> None:
+    """Refuse a misspelt optimiser before anything is searched."""
+    from timm.optim import get_optimizer_class, list_optimizers
+
+    try:
+        get_optimizer_class(name.removeprefix("lookahead_"))
+    except ValueError as error:
+        names = ", ".join(closest(name, list_optimizers())[:8])
+        raise ValueError(f"timm has no optimiser named {name!r}. Closest: {names}.") from error

@@ -8,6 +8,7 @@ trainer.devices=8, model.lr=0.2. Unknown keys are refused.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 import random
@@ -26,7 +27,6 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lightning_wrcor import DigitsData, ImageFolderData, ZeroShotSearchModule
-from lightning_wrcor._config import closest
 from lightning_wrcor.search import Constraints
 from lightning_wrcor.spaces import get_space
 
@@ -75,8 +75,9 @@ def _lift_init_args(part: DictConfig) -> None:
 def _check_keys(where: str, section: dict[str, Any], known: list[str]) -> None:
     for key in section:
         if key not in known:
-            first = closest(str(key), known)
-            sys.exit(f"There is no setting {where}{key}. Did you mean {where}{first[0]}? Known: {', '.join(first)}.")
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {where}{near[0]}?" if near else ""
+            sys.exit(f"There is no setting {where}{key}.{hint} Known: {', '.join(known)}.")
 
 
 def train(config: dict[str, Any], name: str, **model: Any) -> tuple[ZeroShotSearchModule, Trainer, float]:
@@ -144,7 +145,8 @@ def report(config: dict[str, Any], module: ZeroShotSearchModule, figures: dict[s
     if figures["random"]:
         others = [row["test_top1"] for row in figures["random"]]
         listed = ", ".join(f"{value:.2%}" for value in sorted(others))
-        print(f"Median of {len(others)} random candidates trained alike:  {statistics.median(others):.2%}  ({listed})")
+        what = f"Median of {len(others)} random candidates" if len(others) > 1 else "One random candidate"
+        print(f"{what} trained alike:  {statistics.median(others):.2%}  ({listed})")
     print(f"Everything is in {output.resolve()}")
 
 

@@ -166,10 +166,13 @@ def test_a_second_fit_does_not_search_again() -> None:
     assert module.net is network
 
 
-def test_nothing_happens_without_fit() -> None:
+def test_nothing_happens_without_fit_and_that_is_said() -> None:
     callback, module = counting(), Lit()
     before = module.net
-    trainer(callbacks=[callback]).validate(module, loader(shuffle=False), verbose=False)
+    with pytest.warns(
+        UserWarning, match="No winner of a search is known, so validate runs with the network that Lit has"
+    ):
+        trainer(callbacks=[callback]).validate(module, loader(shuffle=False), verbose=False)
     assert callback.searches == 0
     assert module.net is before
 
@@ -186,6 +189,52 @@ def test_a_checkpoint_without_a_winner_is_refused_before_searching(tmp_path: Pat
         load_network(tmp_path / "plain.ckpt")
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         load_network(tmp_path / "none.ckpt")
+
+
+def test_two_searches_are_refused() -> None:
+    with pytest.raises(MisconfigurationException, match="several ZeroShotSearch callbacks"):
+        trainer(callbacks=[counting(), counting()]).fit(Lit(), loader())
+
+
+def test_a_checkpoint_of_another_space_wins_and_says_so(tmp_path: Path) -> None:
+    saving = ModelCheckpoint(tmp_path, filename="one")
+    module = Lit()
+    trainer(callbacks=[search(), saving], enable_checkpointing=True).fit(module, loader())
+    other, again = counting(space="darts"), Lit()
+    with pytest.warns(UserWarning, match="of another search space; that network is used, and DARTS is not searched"):
+        trainer(callbacks=[other], max_epochs=2).fit(again, loader(), ckpt_path=tmp_path / "one.ckpt")
+    assert other.searches == 0
+
+
+def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
+    (tmp_path / "text.py").write_text("x = 1")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        load_network(tmp_path / "text.py")
+
+
+def test_a_small_probe_batch_is_noted() -> None:
+    callback = search(batch_size=64)
+    trainer(callbacks=[callback], max_steps=1).fit(Lit(), loader())
+    assert callback.result is not None
+    assert "The probe batch has 32 images (64 were asked for)." in callback.result.table()
+
+
+def test_networks_with_another_number_of_logits_do_not_win() -> None:
+    def stubborn() -> nn.Module:
+        return toys.with_dropout(4)(num_classes=12)
+
+    callback = search(
+        space={
+            "class_path": "lightning_wrcor.spaces.NetworkList",
+            "init_args": {"networks": {"stubborn": stubborn, "obedient": toys.with_dropout(4)}},
+        },
+        budget=2,
+    )
+    trainer(callbacks=[callback], max_steps=1).fit(Lit(), loader())
+    assert callback.result is not None
+    assert [row.name for row in callback.result.leaderboard] == ["obedient"]
+    (failed,) = [row for row in callback.result.history if row.status == "failed"]
+    assert failed.reason == "ValueError: The network gives 12 logits, but there are 10 classes."
 
 
 def test_given_genotype_is_installed_without_a_search() -> None:

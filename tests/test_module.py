@@ -169,6 +169,15 @@ def test_unknown_number_of_classes_and_missing_network_say_what_to_do() -> None:
         trainer(callbacks=[ZeroShotSearch(CELLS)]).fit(module(), loader())
 
 
+def test_mistakes_show_before_the_search() -> None:
+    with pytest.raises(ValueError, match=r"timm has no optimiser named .adamww.\. Closest: adamw"):
+        module(optimizer="adamww")
+    one = module(in_chans=1)
+    with pytest.raises(MisconfigurationException, match="in_chans is 1, but the images have 3 channels"):
+        trainer().fit(one, loader())
+    assert one.result is None
+
+
 def test_a_checkpoint_holds_plain_values_only(tmp_path: Path) -> None:
     one = module(proxy=["wrcor", "params"], constraints={"max_params": 1e6}, optimizer_args={"momentum": 0.9})
     run = trainer()

@@ -184,6 +184,8 @@ class Tracer(TorchFunctionMode):
                 self._known.add(output.grad_fn)
 
     def _announce(self, found: NonLinearity, tensor: Tensor, overwrites: bool) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
         if found.gate and not self._count_gates:
             if not self._again:
                 self.gates_seen[found.kind] += 1

@@ -71,6 +71,8 @@ class PassRecord:
         unreached: indices of calls whose output never reaches the loss, so that they have no gradient.
         unseen: what ran without being seen: custom and scripted functions, non-linearities inside other functions.
         loss: cross-entropy of the batch.
+        classes: logits that the network gave.
+        output: what the network returned: ``"Tensor"``, or what the logits were taken from.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -81,6 +83,8 @@ class PassRecord:
     unreached: list[int] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     loss: float = float("nan")
+    classes: int = 0
+    output: str = "Tensor"
 
     @property
     def coverage(self) -> float:

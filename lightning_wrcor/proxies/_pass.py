@@ -69,10 +69,6 @@ def run_pass(
             show(call, "activation", tensor)
         if not torch.is_grad_enabled():
             return tensor
-        if call.again:  # the same graph as the first time, so that checkpointing finds what it saved
-            if tensor.requires_grad:
-                return tensor
-            return _watch_overwritten(tensor, anchor, _ignore) if call.overwrites else tensor.detach().requires_grad_()
         if call.overwrites:
             _watch_overwritten(tensor, anchor, partial(gradient, call))
             base = tensor._base if tensor._is_view() else tensor
@@ -92,7 +88,10 @@ def run_pass(
 
     with torch.set_grad_enabled(needs.gradients), Tracer(network, visit, gates=needs.gates) as tracer:
         # A copy, because the network may overwrite its input.
-        logits = _logits(network(images.clone()), len(images))
+        output = network(images.clone())
+        logits = _logits(output, len(images))
+        record.classes = logits.shape[1]
+        record.output = "Tensor" if output is logits else type(output).__name__
         tracer.stop()
         if not tracer.calls:
             seen = ", ".join(f"{count} {kind}" for kind, count in tracer.gates_seen.items())
@@ -135,10 +134,6 @@ def run_pass(
 
 def _drop_grad(tensor: Tensor) -> None:
     tensor.grad = None
-
-
-def _ignore(gradient: Tensor) -> None:
-    pass
 
 
 class _Overwritten(torch.autograd.Function):

@@ -62,9 +62,16 @@ def score(
         >>> report.coverage_text
         '1 of 1 non-linearities captured: 1 ReLU'
     """
+    if not isinstance(network, nn.Module):
+        raise TypeError(
+            f"score takes a network (nn.Module); got {network!r}. timm.create_model builds one from its name, and "
+            "zero_shot_search takes a list of names."
+        )
     check_batch(batch)
     several: Sequence[Any] = proxy if isinstance(proxy, Sequence) and not isinstance(proxy, str) else [proxy]
     proxies = [get_proxy(spec) for spec in several]
+    if not proxies:
+        raise ValueError("The list of proxies is empty: give at least one; the first gives the report's value.")
     # Gradients are needed, also where the caller is in inference mode.
     with torch.inference_mode(False), own_random_numbers(0 if seed is None else seed):
         copied = scoring_copy(network)
@@ -82,6 +89,7 @@ def score_prepared(
     layers: Mapping[str, int] | None = None,
     mixed_depth: bool = False,
     costs: Costs | None = None,
+    num_classes: int | None = None,
 ) -> ScoreReport:
     """Score a network that belongs to the caller: it is changed in place. Global random numbers are the caller's care.
 
@@ -93,6 +101,10 @@ def score_prepared(
         layers: layer map, or None.
         mixed_depth: the candidates differ in depth by nature.
         costs: if they are known already.
+        num_classes: logits that the network must give; None takes what it gives.
+
+    Raises:
+        ValueError: for a network with another number of logits, and whatever the pass and the proxies refuse.
     """
     start = time.perf_counter()
     refuse_opaque(network)
@@ -117,6 +129,8 @@ def score_prepared(
         with exact_products():
             context.record = run_pass(network, images, labels, needs, list(observers.values()), layers)
         context.observers = observers
+        if num_classes is not None and context.record.classes != num_classes:
+            raise ValueError(f"The network gives {context.record.classes} logits, but there are {num_classes} classes.")
         for proxy in group:
             results[proxy.name] = proxy.measure(context)
     for proxy in proxies:
@@ -177,6 +191,8 @@ def _cover(report: ScoreReport, record: PassRecord) -> None:
     if record.gates_seen:
         gates = ", ".join(f"{count} {kind}" for kind, count in record.gates_seen.items())
         report.coverage_text += f"; gates not counted: {gates}"
+    if record.output != "Tensor":
+        report.notes.append(f"the network returns a {record.output}: its first part (or 'logits') was taken as logits")
     if record.unseen:
         report.notes.append(f"not seen: {', '.join(sorted(set(record.unseen)))}")
     if record.coverage < LOW_COVERAGE:

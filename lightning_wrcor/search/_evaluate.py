@@ -143,6 +143,7 @@ def _score(setting: Setting, candidate: Candidate, costs: Costs) -> ScoreReport:
             layers=setting.space.layers(candidate.genotype),
             mixed_depth=setting.space.mixed_depth,
             costs=costs,
+            num_classes=setting.num_classes,
         )
 
 

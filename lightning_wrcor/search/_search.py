@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
@@ -23,6 +24,8 @@ from lightning_wrcor.search.journal import Journal
 from lightning_wrcor.search.result import Funnel, SearchResult, library_versions
 from lightning_wrcor.search.strategies import ENUMERABLE, Strategy, get_strategy
 from lightning_wrcor.spaces import Space, get_space
+
+_LOG = logging.getLogger(__name__)
 
 REDRAWS = 1000
 """Candidates in a row that may be rejected or repeated before a search without end gives up looking for another."""
@@ -97,7 +100,14 @@ def zero_shot_search(
             )
         opened = run.open_journal()
         with opened or nullcontext(), Progress(progress and run.ranks.rank == 0) as bar:
-            _search(run, opened, bar)
+            try:
+                _search(run, opened, bar)
+            except KeyboardInterrupt:
+                if opened is not None:
+                    _LOG.warning(
+                        "Interrupted. What was scored is in %s; the same search goes on from there.", opened.path
+                    )
+                raise
     result = SearchResult(
         space=setting.space.config(),
         proxies=[one.config() for one in setting.proxies],

@@ -54,8 +54,7 @@ class Funnel:
         parts += [f"{count} rejected by {name}" for name, count in self.rejected.items()]
         parts += [f"{self.scored} scored"]
         parts += [f"{self.dead} dead"] * bool(self.dead) + [f"{self.failed} failed"] * bool(self.failed)
-        parts += [f"({self.resumed} from the journal)"] * bool(self.resumed)
-        return ", ".join(parts)
+        return ", ".join(parts) + f" ({self.resumed} from the journal)" * bool(self.resumed)
 
 
 @dataclass
@@ -198,7 +197,9 @@ class SearchResult:
             ).rstrip()
             for line in [head, *body]
         ]
-        return "\n".join([*lines, f"{self.funnel}; {self.seconds:.1f} s.", self.honesty, *self.notes])
+        # The whole text of the winner: what genotype=... takes.
+        winner = [f"Best: {self.best.name}"] if len(self.best.name) > 70 else []
+        return "\n".join([*lines, *winner, f"{self.funnel}; {self.seconds:.1f} s.", self.honesty, *self.notes])
 
     def to_pandas(self) -> Any:
         """The history as a pandas DataFrame, one row a candidate (pandas is not a dependency)."""

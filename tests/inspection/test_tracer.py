@@ -185,6 +185,55 @@ def test_a_leaf_activation_counts_once_with_its_parts_inside() -> None:
     assert [(call.kind, call.module) for call in tracer.calls] == [("ReLU", "1")]
 
 
+class Halved(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.from_numpy(x.detach().numpy() / 2)
+
+
+class Custom(nn.Module):
+    """A custom autograd function, which no function call shows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Halved.apply(x.flatten(1))
+
+
+class Positions(nn.Module):
+    """Some non-linearities see the images, others do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2, 4))
+        self.register_buffer("last", torch.zeros(3))
+        self.custom, self.mlp = Custom(), nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = self.mlp(self.table)
+        self.last.copy_(x.mean((0, 2, 3)))
+        F.softplus(torch.arange(3.0, device=x.device) * len(x))
+        kept = torch.zeros(2, 48)
+        kept[:] = x.flatten(1)
+        first, second = torch.cat([self.custom(x), kept], 1).chunk(2, 1)
+        F.gelu(torch.stack([first, second]).sum(0))
+        F.silu(kept)
+        F.mish(torch.cat([bias, bias]))
+        return F.selu(self.custom(x)) + F.elu((0 * x).sum() + bias).sum()
+
+
+def test_what_depends_on_the_input() -> None:
+    network = Positions()
+    with torch.no_grad():
+        calls = trace(network).calls
+    depends = {call.kind: call.depends for call in calls}
+    seeing, blind = ("GELU", "SiLU", "SELU", "ELU"), ("ReLU", "Softplus", "Mish")
+    assert depends == {**dict.fromkeys(seeing, True), **dict.fromkeys(blind, False)}
+    assert not vars(network.last)  # nothing stays behind
+
+
+def test_whole_numbers_are_no_responses() -> None:
+    assert trace(Calls(lambda x: F.relu((10 * x).long()))).calls == []
+
+
 def test_what_visit_returns_is_used() -> None:
     x = torch.randn(2, 3, 4, 4)
     for network in (Calls(F.relu), Calls(activations.QuickGELU()), Calls(lambda y: F.gelu(input=y))):

@@ -169,7 +169,9 @@ def test_several_proxies_share_one_pass() -> None:
         network = Counting()
         torch.manual_seed(0)
         alone = score(network, batch, name).value
-        assert score(network, batch, ["wrcor", name]).scores[name] == alone
+        both = score(network, batch, ["wrcor", name])
+        assert both.scores[name] == alone
+        assert both.value == score(network, batch).value
     Counting.seen.clear()
     score(Counting(), batch, "params")
     assert Counting.seen == [1]
@@ -197,13 +199,13 @@ def test_own_proxies_are_used_like_ours() -> None:
 class Nosy(Observer):
     """Computes with everything that could be mistaken for a part of the network."""
 
-    kept: list[tuple[str, torch.dtype, torch.dtype, bool]] = []  # noqa: RUF012
+    kept: list[tuple[str, torch.dtype, torch.dtype, bool, bool]] = []  # noqa: RUF012
 
     def see(self, call: Call, part: str, response: Tensor) -> None:  # type: ignore[override]
         rows = torch.relu(response.float().flatten(1))
         product = rows @ rows.T
-        F.dropout(torch.sigmoid(F.silu(rows, inplace=True)), 0.5)
-        Nosy.kept.append((part, response.dtype, product.dtype, torch.is_grad_enabled()))
+        dropped = F.dropout(torch.sigmoid(F.silu(rows, inplace=True)), 0.5)
+        Nosy.kept.append((part, response.dtype, product.dtype, torch.is_grad_enabled(), bool(dropped.all())))
 
 
 class Watching(Proxy):
@@ -223,7 +225,7 @@ def test_what_observers_compute_is_no_part_of_the_network() -> None:
             report = score(network, images_and_labels(), [Watching(), "wrcor"])
         assert report.coverage_text == "1 of 1 non-linearities captured: 1 ReLU"
         # The network runs as the caller has it; correlations are exact.
-        assert Nosy.kept == [(part, dtype, torch.float32, False) for part in ("activation", "gradient")]
+        assert Nosy.kept == [(part, dtype, torch.float32, False, False) for part in ("activation", "gradient")]
         assert report.scores["wrcor"] == score(network, images_and_labels()).value or autocast
 
 
@@ -362,7 +364,7 @@ def test_non_linearities_inside_other_functions_are_told() -> None:
             self.memory, self.head = nn.RNN(24, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 5)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(torch.relu(self.memory(x.flatten(2).transpose(1, 2).reshape(len(x), 8, 24))[0][:, -1]))
+            return self.head(self.memory(torch.relu(x).reshape(len(x), 8, 24))[0][:, -1])
 
     report = score(Recurrent(), images_and_labels())
     assert report.coverage == pytest.approx(1 / 9)

@@ -185,7 +185,7 @@ def test_the_table() -> None:
 def test_the_funnel_in_words() -> None:
     funnel = Funnel(9, 1, {"max_params": 2, "min_depth": 1}, 3, 1, 1, 2)
     expected = "9 sampled, 1 repeated, 2 rejected by max_params, 1 rejected by min_depth, 3 scored, 1 dead, 1 failed"
-    assert str(funnel) == expected + ", (2 from the journal)"
+    assert str(funnel) == expected + " (2 from the journal)"
     assert str(Funnel(2, scored=2)) == "2 sampled, 2 scored"
 
 
