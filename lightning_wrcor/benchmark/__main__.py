@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from lightning_wrcor.benchmark import correlate, families
+from lightning_wrcor.benchmark import _commands, families
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,12 +15,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command line without the program's name; None takes the one that Python was started with.
 
     Returns:
-        0, or 1 where something falls short of what it should be.
+        0; 1 where something falls short of what it should be; 2 for a mistake in what was asked for.
     """
     parser = argparse.ArgumentParser(prog="python -m lightning_wrcor.benchmark", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     families.add_command(commands)
-    correlate.add_command(commands)
+    _commands.add_correlate(commands)
+    _commands.add_agreement(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.run(arguments))
 

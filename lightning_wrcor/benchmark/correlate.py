@@ -2,214 +2,243 @@
 
 from __future__ import annotations
 
-import argparse
-import csv
-import gzip
+import inspect
 import json
-import math
+import logging
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from lightning_wrcor.search import Evaluation, Strategy, zero_shot_search
-from lightning_wrcor.spaces import Genotype, Space, get_space
+from lightning_wrcor.benchmark._compare import Agreement, Comparison
+from lightning_wrcor.benchmark._networks import read_networks, read_space, shared_note
+from lightning_wrcor.benchmark._probe import Probe, read_probe
+from lightning_wrcor.benchmark._report import CorrelationReport
+from lightning_wrcor.benchmark._scores import Column, Scored, read_columns, score_networks
+from lightning_wrcor.benchmark._statistics import RESAMPLES
+from lightning_wrcor.benchmark._tables import read_table
+from lightning_wrcor.search.journal import fingerprint
+from lightning_wrcor.spaces import Space
 
-_ARCHITECTURES = ("arch", "architecture", "channels", "model", "name")
-
-
-class Listed(Strategy):
-    """Proposes the candidates of a list, in its order."""
-
-    kind = "listed"
-    default_budget = None
-    generation = 16
-
-    def __init__(self, candidates: Sequence[str]) -> None:
-        self.candidates = candidates
-
-    def start(self, space: Space, seed: int) -> None:
-        """Begin with the first."""
-        self._rest: list[Genotype] = [space.parse(text) for text in self.candidates]
-
-    def ask(self, n: int) -> list[Genotype]:
-        """The next ``n``."""
-        asked, self._rest = self._rest[:n], self._rest[n:]
-        return asked
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Rank correlation of one quantity with the accuracies.
-
-    Attributes:
-        name: the proxy, a part of it (``wrcor:size_term``), or a cost (``params``).
-        spearman: Spearman's rank correlation, -1 to 1.
-        kendall: Kendall's tau-b, -1 to 1.
-        n: networks.
-    """
-
-    name: str
-    spearman: float
-    kendall: float
-    n: int
+_LOG = logging.getLogger(__name__)
 
 
 def correlate(
-    space: str | Space,
+    space: str | Space | Mapping[str, Any] | Sequence[Any],
     accuracies: str | Path,
-    column: str,
+    column: str | Sequence[str],
     images: str | Path,
     out: str | Path,
-    proxies: Sequence[str] = ("wrcor",),
+    proxies: Sequence[Any] = ("wrcor",),
     limit: int | None = None,
     seed: int = 0,
     batch_size: int = 64,
     num_classes: int | None = None,
     architectures: str | None = None,
-) -> list[Agreement]:
+    *,
+    rows_seed: int | None = None,
+    table: str | None = None,
+    where: Mapping[str, Any] | None = None,
+    match: str | None = None,
+    errors: bool = False,
+    image_size: int | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    resamples: int = RESAMPLES,
+    only_report: bool = False,
+    figures: bool = True,
+) -> CorrelationReport:
     """Score networks whose accuracy is known and compare the rankings. A run that was cut off goes on where it was.
 
+    Writes into ``out``: ``journal.jsonl`` (every evaluation as soon as it is known), ``scores.csv``, ``table.md``,
+    ``table.json``, and figures in ``figures/``.
+
     Args:
-        space: the search space that reads the architectures.
-        accuracies: a CSV file (``.gz`` too) with a column of architectures and one of accuracies.
-        column: name of the accuracy column; rows without a number there are left out.
-        images: an ``.npz`` file with ``x_train`` ``(n, height, width, 3)`` uint8 and ``y_train`` ``(n,)``.
-        out: folder for the journal, the scores (``scores.csv``) and the table (``table.md``).
-        proxies: names of proxies.
-        limit: number of rows, drawn at random from ``seed``; None takes all.
-        seed: chooses rows, images and weights.
+        space: the search space that reads the architectures: a space, its name, a mapping, or JSON or YAML text of
+            ``class_path`` and ``init_args``. For a file of NDS the widths and depths in it are added.
+        accuracies: a CSV file with columns of architectures and accuracies, or a JSON file of NDS; ``.gz`` too.
+        column: name of the accuracy column, or several; one scoring serves all.
+        images: an ``.npz`` file with ``x_train`` ``(n, height, width, channels)`` uint8 and ``y_train`` ``(n,)``, or a
+            folder with one folder of images a class.
+        out: folder for what is written.
+        proxies: proxies or their names, votes too; the journal is known by them.
+        limit: number of networks, drawn at random from ``rows_seed``; None takes all.
+        seed: chooses images and weights.
         batch_size: images in the probe batch.
-        num_classes: classes of the networks; by default one more than the largest label of the probe batch.
-        architectures: name of the architecture column; found by itself where it has a usual name.
+        num_classes: classes of the networks; by default one more than the largest label of all images there are.
+        architectures: column of the architectures, or several with commas between, which are joined with ``;``. Found by
+            itself where it has a usual name.
+        rows_seed: chooses the networks; by default ``seed``. Runs that differ in ``seed`` only score the same networks
+            where this stays the same.
+        table: which table of a JSON file that holds several.
+        where: keeps the rows with these values in these columns.
+        match: keeps the rows in whose architecture this regular expression is found.
+        errors: the columns hold errors in per cent. Errors in files of NDS are recognised without it.
+        image_size: pixels a side of the probe images: the shorter side is resized, the middle cut out. By default images
+            of an ``.npz`` file keep their size, and those of a folder get the space's own.
+        device: where networks are scored, such as ``"cuda"``.
+        threads: threads of torch while scoring; tiny networks are faster with one. None leaves them as they are.
+        resamples: bootstrap resamples.
+        only_report: make the tables from the journal and score nothing: what an unfinished run is worth so far.
+        figures: draw figures, if matplotlib is installed.
 
     Returns:
-        One line for each proxy, each part of it, and each cost. Dead and failed networks rank last.
+        One `Agreement` for each proxy, each vote, each part of the first proxy and each cost, for each column.
 
     Raises:
-        ValueError: for a column that is not there; the message lists those there are.
+        ValueError: for a file, column, filter, space or probe batch that cannot be used; the message says what is wrong.
+        OSError: for a file that cannot be read or written.
+        SearchError: where most networks fail, or none gets a finite score.
     """
-    space, folder = get_space(space), Path(out)
-    rows = _rows(Path(accuracies), column, architectures)
-    if limit is not None and limit < len(rows):
-        rows = random.Random(seed).sample(rows, limit)
-    result = zero_shot_search(
-        space,
-        _batch(Path(images), batch_size, seed),
-        proxy=list(proxies),
-        strategy=Listed([text for text, _ in rows]),
-        seed=seed,
-        num_classes=num_classes,
-        journal=folder / "journal.jsonl",
-    )
-    by_key = {row.key: row for row in result.history}
-    scored = [(by_key[space.key(space.parse(text))], accuracy) for text, accuracy in rows]
-    table = _agreements(scored, proxies)
-    _write(folder, scored, table, result.seconds, result.versions)
-    return table
-
-
-def add_command(commands: Any) -> None:
-    """Add ``correlate`` to the command line."""
-    parser = commands.add_parser("correlate", help="rank correlation of proxies with known accuracies")
-    parser.add_argument("--space", required=True, help="name of the search space, such as nasbench201")
-    parser.add_argument("--accuracies", required=True, help="CSV file (.gz too) of architectures and accuracies")
-    parser.add_argument("--column", required=True, help="column of the accuracies")
-    parser.add_argument("--images", required=True, help=".npz file with x_train (n, h, w, 3) uint8 and y_train (n,)")
-    parser.add_argument("--out", required=True, help="folder for the journal, the scores and the table")
-    parser.add_argument("--proxies", default="wrcor", help="names of proxies, separated by commas")
-    parser.add_argument("--limit", type=int, help="number of rows, drawn at random; all without it")
-    parser.add_argument("--seed", type=int, default=0, help="chooses rows, images and weights")
-    parser.add_argument("--batch-size", type=int, default=64, help="images in the probe batch")
-    parser.add_argument("--num-classes", type=int, help="classes of the networks")
-    parser.add_argument(
-        "--architectures", help="column of the architectures, found by itself where it has a usual name"
-    )
-    parser.set_defaults(run=_run)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    given = {name: value for name, value in vars(arguments).items() if name not in ("command", "run")}
-    given["proxies"] = given["proxies"].split(",")
-    print(format_table(correlate(**given)))
-    return 0
-
-
-def _rows(path: Path, column: str, architectures: str | None) -> list[tuple[str, float]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        names = list(reader.fieldnames or [])
-        where = architectures or next((name for name in _ARCHITECTURES if name in names), None)
-        for wanted in (where, column):
-            if wanted not in names:
-                raise ValueError(f"{path} has no column {wanted!r}; it has {', '.join(names)}.")
-        return [(row[str(where)], float(row[column])) for row in reader if row[column]]
-
-
-def _batch(path: Path, batch_size: int, seed: int) -> tuple[Tensor, Tensor]:
-    import numpy as np
-
-    with np.load(path) as data:
-        images, labels = torch.from_numpy(data["x_train"]), torch.from_numpy(data["y_train"]).long()
-    pixels = images.float().permute(0, 3, 1, 2) / 255
-    pixels = (pixels - pixels.mean((0, 2, 3), keepdim=True)) / pixels.std((0, 2, 3), keepdim=True)
-    chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed))[:batch_size]
-    return pixels[chosen].contiguous(), labels[chosen]
-
-
-def _agreements(scored: Sequence[tuple[Evaluation, float]], proxies: Sequence[str]) -> list[Agreement]:
-    from torchmetrics.functional import kendall_rank_corrcoef, spearman_corrcoef
-
-    columns: dict[str, list[float]] = {}
-    for position, proxy in enumerate(proxies):
-        columns[proxy] = [row.scores.get(proxy, -math.inf) for row, _ in scored]
-        if position == 0 and any("size_term" in row.details for row, _ in scored):
-            for part in ("size_term", "shape_term"):
-                columns[f"{proxy}:{part}"] = [row.details.get(part, -math.inf) for row, _ in scored]
-    for cost in ("params", "macs", "depth"):
-        columns.setdefault(cost, [float(getattr(row, cost)) for row, _ in scored])
-    target = torch.tensor([accuracy for _, accuracy in scored], dtype=torch.float64)
-    table = []
-    for name, values in columns.items():
-        finite = [value for value in values if math.isfinite(value)]
-        last = min(finite, default=0.0) - 1.0
-        ranks = torch.tensor([value if math.isfinite(value) else last for value in values], dtype=torch.float64)
-        table.append(
-            Agreement(
-                name,
-                float(spearman_corrcoef(ranks, target)),
-                float(torch.as_tensor(kendall_rank_corrcoef(ranks, target))),
-                len(values),
-            )
+    command = _command(dict(locals()))
+    folder, rows_seed = Path(out), seed if rows_seed is None else rows_seed
+    wanted = list(dict.fromkeys([column] if isinstance(column, str) else column))
+    if (limit is not None and limit < 1) or (threads is not None and threads < 1) or resamples < 1:
+        raise ValueError(f"limit, threads and resamples are at least 1; got {limit}, {threads} and {resamples}.")
+    given = read_table(Path(accuracies), wanted, architectures, table=table, where=where, match=match, errors=errors)
+    space = read_space(space, given.choices)
+    networks, notes = read_networks(space, given)
+    if limit is not None and limit < len(networks):
+        networks = random.Random(rows_seed).sample(networks, limit)
+    probe = read_probe(Path(images), batch_size, seed, image_size, space.input_size[-1])
+    probe = replace(probe, images=probe.images.to(device), labels=probe.labels.to(device))
+    classes = probe.classes if num_classes is None else num_classes
+    with _threads(threads):
+        scored = score_networks(
+            space, networks, probe, proxies, seed, classes, folder / "journal.jsonl", only_report=only_report
         )
-    return table
+        columns = read_columns(scored.evaluations, proxies)
+        agreements = [one for name in wanted for one in _agreements(name, scored, columns, resamples, seed)]
+    unfinished = [f"Unfinished: {scored.missing} of {len(networks)} networks are not scored yet."] * bool(
+        scored.missing
+    )
+    report = CorrelationReport(
+        agreements,
+        {
+            "command": command,
+            "date": date.today().isoformat(),
+            "versions": scored.versions,
+            "space": space.config(),
+            "accuracies": str(accuracies),
+            "table": table,
+            "rows": given.total,
+            "limit": limit,
+            "rows_seed": rows_seed,
+            "seed": seed,
+            "batch_size": len(probe.labels),
+            "probe": probe.source,
+            "probe_fingerprint": fingerprint((probe.images, probe.labels)),
+            "num_classes": classes,
+            "device": _device_name(probe),
+            "resamples": resamples,
+            **_counts(scored),
+        },
+        [*unfinished, *given.notes, *notes, *shared_note(scored.networks), *_reasons(scored)],
+    )
+    report.write(folder, scored, columns)
+    if figures:
+        _draw(report, folder / "figures", scored, columns)
+    return report
 
 
-def _write(
-    folder: Path,
-    scored: Sequence[tuple[Evaluation, float]],
-    table: Sequence[Agreement],
-    seconds: float,
-    versions: dict[str, str],
-) -> None:
-    with open(folder / "scores.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        names = sorted({name for row, _ in scored for name in row.scores})
-        writer.writerow(["architecture", "accuracy", *names, "params", "macs", "depth", "status", "seconds"])
-        for row, accuracy in scored:
-            values: list[Any] = [row.scores.get(name, "") for name in names]
-            costs = [row.params, row.macs, row.depth, row.status, f"{row.seconds:.3f}"]
-            writer.writerow([row.name, accuracy, *values, *costs])
-    each = sum(row.seconds for row, _ in scored) / len(scored)
-    (folder / "table.md").write_text(format_table(table) + f"\n\n{each:.2f} s a network. {json.dumps(versions)}\n")
+def _agreements(name: str, scored: Scored, columns: Sequence[Column], resamples: int, seed: int) -> Iterator[Agreement]:
+    """Every score with one column of accuracies, on the networks that have such an accuracy."""
+    kept = [place for place, network in enumerate(scored.networks) if name in network.accuracies]
+    params = next(column for column in columns if column.name == "params")
+    comparison = Comparison(
+        name,
+        [scored.networks[place].accuracies[name] for place in kept],
+        [params.values[place] for place in kept],
+        resamples,
+        seed,
+    )
+    for column in columns:
+        values = [column.values[place] for place in kept]
+        without = [place for place in kept if column.values[place] is None]
+        failed = sum(scored.evaluations[place].status == "failed" for place in without)
+        yield comparison.measure(
+            column.name, values, refused=len(without) - failed, failed=failed, seconds=column.seconds
+        )
 
 
-def format_table(table: Sequence[Agreement]) -> str:
-    """The agreements as a Markdown table."""
-    lines = ["| | Spearman | Kendall | n |", "|---|---|---|---|"]
-    return "\n".join(lines + [f"| {row.name} | {row.spearman:.3f} | {row.kendall:.3f} | {row.n} |" for row in table])
+def _counts(scored: Scored) -> dict[str, Any]:
+    rows = scored.evaluations
+    alone = {row.key: row.seconds for row in rows}.values()
+    return {
+        "n": len(rows),
+        "not_scored_yet": scored.missing,
+        "dead": sum(row.status == "dead" for row in rows),
+        "failed": sum(row.status == "failed" for row in rows),
+        "refused": sum(bool(row.details.get("refused")) for row in rows),
+        "seconds_per_network": sum(alone) / len(alone) if alone else None,
+    }
+
+
+def _reasons(scored: Scored, most: int = 3) -> list[str]:
+    """The most common reasons of failures and refusals, in sentences."""
+    failed = Counter(row.reason for row in scored.evaluations if row.status == "failed")
+    notes = [f"Failed ({times}): {reason}." for reason, times in failed.most_common(most)]
+    refused: dict[str, Counter[str]] = {}
+    for row in scored.evaluations:
+        for proxy, reason in (row.details.get("refused") or {}).items():
+            refused.setdefault(proxy, Counter())[reason] += 1
+    for proxy, reasons in refused.items():
+        reason, _ = reasons.most_common(1)[0]
+        notes.append(f"{proxy} refused {reasons.total()}, mostly: {reason.rstrip('.')}.")
+    return notes
+
+
+def _draw(report: CorrelationReport, folder: Path, scored: Scored, columns: Sequence[Column]) -> None:
+    try:
+        from lightning_wrcor.benchmark._figures import draw_figures
+    except ImportError:
+        report.notes.append("No figures: matplotlib is not installed. pip install 'lightning_wrcor[recipes]'")
+        _LOG.warning(report.notes[-1])
+        return
+    report.figures = draw_figures(report, folder, scored, columns)
+
+
+def _device_name(probe: Probe) -> str:
+    device = probe.images.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+
+
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _command(arguments: Mapping[str, Any]) -> str:
+    """The command line that does the same, as far as the arguments are plain values."""
+    words = ["python", "-m", "lightning_wrcor.benchmark", "correlate"]
+    parameters = inspect.signature(correlate).parameters
+    for name, value in arguments.items():
+        if name not in parameters or value == parameters[name].default:
+            continue
+        option = "--" + name.replace("_", "-")
+        if name == "figures":
+            words.append("--no-figures")
+        elif value is True:
+            words.append(option)
+        elif name == "where":
+            words += [word for key, there in value.items() for word in (option, f"{key}={there}")]
+        elif name == "space" and not isinstance(value, str):
+            words += [option, json.dumps(value.config() if isinstance(value, Space) else value, default=str)]
+        elif name in ("column", "proxies") and not isinstance(value, str):
+            words += [option, ",".join(part if isinstance(part, str) else repr(part) for part in value)]
+        else:
+            words += [option, str(value)]
+    return shlex.join(words)

@@ -8,3 +8,4 @@ from lightning_wrcor.inspection.costs import count_costs as count_costs
 from lightning_wrcor.inspection.layers import assign_layers as assign_layers
 from lightning_wrcor.inspection.tracer import Call as Call
 from lightning_wrcor.inspection.tracer import Tracer as Tracer
+from lightning_wrcor.inspection.weights import LayerCall as LayerCall

@@ -13,6 +13,7 @@ The rule, in this order:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from torch import nn
@@ -88,8 +89,8 @@ def _timm_groups(network: nn.Module) -> dict[str, int] | None:
     return layers if len(set(layers.values())) > 1 else None
 
 
-def _longest_chain(calls: Sequence[Call]) -> list[int]:
-    """Rule 3 of this module's page: one index for each call."""
+def _chain(calls: Sequence[Call]) -> dict[str, set[int]]:
+    """The children of the longest chain of siblings, in call order, with the calls inside each; empty where there is none."""
     members: dict[str, dict[str, set[int]]] = {}  # container -> child -> calls inside it
     for call in calls:
         for name in call.stack:
@@ -103,7 +104,13 @@ def _longest_chain(calls: Sequence[Call]) -> list[int]:
         covered = set().union(*children.values())
         if len(covered) > 0.8 * len(calls) and len(children) > len(best):
             best = children
-    if len(best) < 2:
+    return best if len(best) > 1 else {}
+
+
+def _longest_chain(calls: Sequence[Call]) -> list[int]:
+    """Rule 3 of this module's page: one index for each call."""
+    best = _chain(calls)
+    if not best:
         return [0] * len(calls)
     home = {index: child for child, indices in best.items() for index in indices}
     order = {child: number for number, child in enumerate(best)}  # dictionaries keep the order of the first call
@@ -119,3 +126,43 @@ def _longest_chain(calls: Sequence[Call]) -> list[int]:
             inside = home.get(call.index)
             result.append(result[-1] if inside is None else start + order[inside])
     return result
+
+
+_NEVER_CALLED = (nn.ModuleList, nn.ModuleDict)
+"""Containers that give nothing themselves: their children do."""
+
+
+def find_blocks(network: nn.Module, calls: Sequence[Call], layers: Mapping[str, int] | None = None) -> list[str]:
+    """The modules whose outputs stand between the layers, from the input on: cells, stages or blocks.
+
+    By the rules of `assign_layers`. With a map or timm's groups: for each layer index, of the outermost modules that
+    belong to it alone, the one that runs most non-linearities (then the one with most parameters); a last one without
+    weights (the activation before the pooling) is no block. Otherwise the children of the longest chain. The last ones may
+    lie behind the pooling (a classifier that is a layer of its own).
+
+    Args:
+        network: the network that was traced.
+        calls: its non-linearities, in call order.
+        layers: ``{module name: index}``; None applies the rule.
+    """
+    modules = dict(network.named_modules())
+    if layers is None:
+        layers = _timm_groups(network)
+    if layers is None:
+        return [name for name in _chain(calls) if name in modules]
+    running = Counter(name for call in calls for name in call.stack)
+    best: dict[int, tuple[int, int, str]] = {}
+    for name, module in modules.items():
+        outside = name
+        while (outside := outside.rpartition(".")[0]) and isinstance(modules[outside], _NEVER_CALLED):
+            pass
+        found = _listed(name, layers)
+        if found is None or isinstance(module, _NEVER_CALLED) or (outside and _listed(outside, layers) == found):
+            continue
+        size = sum(parameter.numel() for parameter in module.parameters())
+        if found not in best or (running[name], size) >= best[found][:2]:
+            best[found] = (running[name], size, name)
+    blocks = [best[index][2] for index in sorted(best)]
+    if blocks and all(parameter.dim() < 2 for parameter in modules[blocks[-1]].parameters()):
+        blocks.pop()
+    return blocks

@@ -22,6 +22,7 @@ from lightning_wrcor.inspection.nonlinearities import (
     may_be_activation,
     recognise,
 )
+from lightning_wrcor.inspection.weights import HIDING, NORMALISING, WEIGHTED, LayerCall, Normalise, VisitLayer
 
 _DROPOUTS: frozenset[Any] = frozenset(
     getattr(home, name)
@@ -78,22 +79,41 @@ class Tracer(TorchFunctionMode):
         network: the network; hooks are put on its modules inside the ``with`` block and removed afterwards.
         visit: called for each non-linearity that counts, in call order.
         gates: count bounded functions (sigmoid, tanh, softmax, ...) as well.
+        visit_layer: called for each convolution and linear map in place of its function.
+        normalise: called for each normalisation in place of its function.
+        activated: called with what each non-linearity that counts gives.
 
     Attributes:
         calls: the calls that counted, in order.
+        layers: calls of convolutions and linear maps, in order; empty without ``visit_layer``.
+        hiding: modules whose weights cannot be told apart (torch's own multi-head attention).
         gates_seen: how often each kind of gate was called without being counted.
         hidden: names of modules where a non-linearity ran without autograd (reentrant checkpoints), so that it has no
             gradient.
     """
 
-    def __init__(self, network: nn.Module, visit: Visit, gates: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        visit: Visit,
+        gates: bool = False,
+        visit_layer: VisitLayer | None = None,
+        normalise: Normalise | None = None,
+        activated: Callable[[Call, Tensor], None] | None = None,
+    ) -> None:
         super().__init__()
         self.calls: list[Call] = []
+        self.layers: list[LayerCall] = []
+        self.hiding: list[str] = []
         self.gates_seen: Counter[str] = Counter()
         self.hidden: list[str] = []
         self._network = network
         self._visit = visit
         self._count_gates = gates
+        self._visit_layer = visit_layer
+        self._normalise = normalise
+        self._activated = activated
+        self._current: Call | None = None
         self._again = False
         self._stack: list[str] = []
         self._entered: list[str] = []
@@ -180,8 +200,10 @@ class Tracer(TorchFunctionMode):
             _mark(output)
         if module is self._leaf:
             self._leaf = None
-            if isinstance(output, Tensor) and output.grad_fn is not None:
-                self._known.add(output.grad_fn)
+            if isinstance(output, Tensor):
+                if output.grad_fn is not None:
+                    self._known.add(output.grad_fn)
+                self._show_activated(output)
 
     def _announce(self, found: NonLinearity, tensor: Tensor, overwrites: bool) -> Tensor:
         if not tensor.is_floating_point():
@@ -193,13 +215,25 @@ class Tracer(TorchFunctionMode):
         stack, since = tuple(self._stack), tuple(self._entered)
         self._entered.clear()
         module = stack[-1] if stack else ""
-        depends = tensor.requires_grad or _marked(tensor)
+        depends = self._depends(tensor)
         call = Call(len(self.calls), found.kind, module, stack, since, depends, overwrites, self._again)
         if not self._again:
             self.calls.append(call)
+            self._current = call
             if not torch.is_grad_enabled():
                 self.hidden.append(module)
         return self._visit(call, tensor)
+
+    def _depends(self, tensor: Tensor) -> bool:
+        # Without gradients of weights, nothing but the images' path has a gradient; what custom functions make of a
+        # marked tensor may have lost the mark.
+        return _marked(tensor) or (tensor.requires_grad and self._visit_layer is None)
+
+    def _show_activated(self, output: Tensor) -> None:
+        """Show what the call that was announced last gives."""
+        if self._current is not None and self._activated is not None:
+            self._activated(self._current, output)
+        self._current = None
 
     # ---- functions
 
@@ -228,7 +262,17 @@ class Tracer(TorchFunctionMode):
             result = func(*args, **kwargs)
             if result.grad_fn is not None:
                 self._known.add(result.grad_fn)
+            if self._leaf is None:
+                self._show_activated(result)
             return result
+        if func in WEIGHTED:
+            return self._call_layer(func, args, kwargs)
+        if func in NORMALISING and self._normalise is not None:
+            stand_in = self._normalise(func, args[0] if args else kwargs["input"])
+            # A copy: the network may overwrite what it takes for the output, and go on with the input.
+            return func(*args, **kwargs) if stand_in is None else stand_in.clone()
+        if func in HIDING and self._stack:
+            self.hiding.append(self._stack[-1])
         if func in _DROPOUTS:
             return args[0] if args else kwargs["input"]
         if func is F.scaled_dot_product_attention:
@@ -237,6 +281,29 @@ class Tracer(TorchFunctionMode):
         elif func is Tensor.bernoulli_ and len(args) == 2 and isinstance(args[1], float):
             return args[0].fill_(args[1])  # a drop mask, replaced by its mean: nothing is dropped
         return func(*args, **kwargs)
+
+    def _call_layer(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Convolutions and linear maps whose weight is not made from the images."""
+        named = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
+        images, weight = named.get("input"), named.get("weight")
+        known = isinstance(images, Tensor) and isinstance(weight, Tensor) and not _marked(weight)
+        if self._visit_layer is None or not known:
+            return func(*args, **kwargs)
+        assert isinstance(images, Tensor)
+        assert isinstance(weight, Tensor)
+        others = {name: value for name, value in kwargs.items() if name not in ("input", "weight", "bias")}
+
+        def run(images: Tensor, weight: Tensor, bias: bool = True) -> Tensor:
+            result: Tensor = func(images, weight, named.get("bias") if bias else None, *args[3:], **others)
+            return result
+
+        module = self._stack[-1] if self._stack else ""
+        # What a layer makes of a parameter is a new tensor at every call.
+        owner = id(weight) if isinstance(weight, nn.Parameter) else -1 - len(self.layers)
+        call = LayerCall(len(self.layers), WEIGHTED[func], module, weight.detach(), owner, self._depends(images))
+        if not self._again:
+            self.layers.append(call)
+        return self._visit_layer(call, run, images, weight)
 
 
 def _mark(value: Any) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
 from torch import Tensor, nn
 
 from lightning_wrcor._config import Configurable
-from lightning_wrcor.inspection import Call, Costs
+from lightning_wrcor.inspection import Call, Costs, LayerCall
 
 
 @dataclass(frozen=True)
@@ -18,22 +19,56 @@ class Needs:
     """What a proxy needs of the pass that it watches, as data, so that proxies with the same needs share one pass.
 
     Attributes:
-        gradients: the gradient of the loss with respect to each response (a backward pass).
+        gradients: the gradient with respect to each response (a backward pass).
         labels: true labels; without them the proxy does not look at them.
         gates: bounded functions (sigmoid, tanh, softmax) count as non-linearities too.
+        weights: the gradient with respect to each weight of convolutions and linear maps, 0 for none, else the number of
+            parts of the batch for which it is given apart (1: the whole batch in one).
+        outputs: what convolutions and linear maps give, and the gradient with respect to that where there is one.
+        images: the gradient with respect to the images.
+        activated: what non-linearities give.
+        target: what is differentiated: the cross-entropy (``"loss"``), or the sum of all logits (``"logits"``).
     """
 
     gradients: bool = False
     labels: bool = False
     gates: bool = False
+    weights: int = 0
+    outputs: bool = False
+    images: bool = False
+    activated: bool = False
+    target: Literal["loss", "logits"] = "loss"
+
+    @property
+    def backward(self) -> bool:
+        """Whether a backward pass is needed."""
+        return self.gradients or self.weights > 0 or self.images
+
+    def shares(self, other: Needs) -> bool:
+        """Whether one pass can serve both: the same non-linearities, and the same is differentiated if anything is."""
+        parts = {needs.weights for needs in (self, other)} - {0, 1}
+        same = self.target == other.target or not (self.backward and other.backward)
+        return self.gates == other.gates and same and len(parts) < 2
 
     def merge(self, other: Needs) -> Needs:
         """What one pass must offer to serve both."""
-        return Needs(self.gradients or other.gradients, self.labels or other.labels, self.gates or other.gates)
+        return Needs(
+            gradients=self.gradients or other.gradients,
+            labels=self.labels or other.labels,
+            gates=self.gates or other.gates,
+            weights=max(self.weights, other.weights),
+            outputs=self.outputs or other.outputs,
+            images=self.images or other.images,
+            activated=self.activated or other.activated,
+            target=self.target if self.backward else other.target,
+        )
 
 
-class Observer(ABC):
-    """Watches the responses of one pass as they come; keeps only what its sum needs.
+class Observer:
+    """Watches one pass; keeps only what its sum needs. A subclass overrides what it watches.
+
+    All tensors are detached; they must not be changed nor kept (a weight may be kept). Windows or patches that the
+    network folds into the batch are a dimension of their own.
 
     Args:
         batch_size: number of images B in the pass.
@@ -42,16 +77,39 @@ class Observer(ABC):
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
 
-    @abstractmethod
     def see(self, call: Call, part: Literal["activation", "gradient"], response: Tensor) -> None:
-        """One response: what a non-linearity receives, or the loss's gradient with respect to that.
+        """One response: what a non-linearity receives, or the gradient with respect to that.
 
         Args:
             call: the call of the non-linearity.
-            part: which of the two.
-            response: ``(B, ...)``, detached; it must not be changed nor kept. (Windows or patches that the network folds
-                into the batch are a dimension of their own.)
+            part: which of them.
+            response: ``(B, ...)``.
         """
+
+    def see_activated(self, call: Call, tensor: Tensor) -> None:
+        """What a non-linearity gives, ``(B, ...)``."""
+
+    def see_layer(self, call: LayerCall, part: Literal["output", "gradient"], tensor: Tensor) -> None:
+        """What a convolution or linear map gives, or the gradient with respect to that.
+
+        Args:
+            call: the call of the layer.
+            part: which of them.
+            tensor: ``(B, ...)``; the channels are dimension -1 after a linear map, and before the positions after a
+                convolution.
+        """
+
+    def see_weight(self, call: LayerCall, gradients: Sequence[Tensor]) -> None:
+        """The gradient with respect to the weight of a convolution or linear map, from all calls that share it.
+
+        Args:
+            call: the first call with this weight.
+            gradients: one for each part of the batch, which sum to the whole gradient; a single one where the batch could
+                not be parted.
+        """
+
+    def see_images(self, gradient: Tensor) -> None:
+        """The gradient with respect to the images, ``(B, C, H, W)``."""
 
 
 ObserverT = TypeVar("ObserverT", bound=Observer)
@@ -65,6 +123,9 @@ class PassRecord:
         calls: the non-linearities that counted, in call order.
         layers: layer index of each of them.
         gates_seen: how often each kind of gate was called and not counted.
+        weighted: calls of convolutions and linear maps, in call order (only where weights or their outputs are watched).
+        hiding: modules whose weights cannot be told apart (torch's own multi-head attention).
+        parts: sizes of the parts of the batch for which weights have gradients.
         independent: indices of calls whose input does not depend on the images (tables of relative positions): they
             have no responses.
         without_samples: ``(call, part)`` of responses in which no dimension holds the samples: no observer saw them.
@@ -78,6 +139,9 @@ class PassRecord:
     calls: list[Call] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)
     gates_seen: Mapping[str, int] = field(default_factory=dict)
+    weighted: list[LayerCall] = field(default_factory=list)
+    hiding: list[str] = field(default_factory=list)
+    parts: list[int] = field(default_factory=list)
     independent: list[int] = field(default_factory=list)
     without_samples: list[tuple[int, str]] = field(default_factory=list)
     unreached: list[int] = field(default_factory=list)
@@ -95,7 +159,7 @@ class PassRecord:
 
 @dataclass
 class Context:
-    """What a proxy may look at.
+    """What a proxy may look at. A proxy that changes the network works on a copy of it.
 
     Attributes:
         network: the copy made for scoring: training mode, dropout and drop-path off, nothing initialised to zero.
@@ -104,8 +168,10 @@ class Context:
         seed: the seed of this candidate; a proxy that draws random numbers draws them from it.
         mixed_depth: the candidates differ in their number of layers by nature.
         costs: parameters, MACs and depth.
+        layers: layer map of the search space, or None for the rule for any network.
         record: the pass, for a proxy that has observers.
         observers: the observers after the pass, by class.
+        shared: what proxies of one kind compute once for all of them, by name.
     """
 
     network: nn.Module
@@ -114,8 +180,14 @@ class Context:
     seed: int
     mixed_depth: bool
     costs: Costs
+    layers: Mapping[str, int] | None = None
     record: PassRecord = field(default_factory=PassRecord)
     observers: dict[type[Observer], Observer] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def copy(self) -> nn.Module:
+        """A copy of the network that may be changed."""
+        return copy.deepcopy(self.network)
 
     def observer(self, kind: type[ObserverT]) -> ObserverT:
         """The observer of this class, after the pass."""

@@ -11,35 +11,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_wrcor.inspection import Call, Tracer, assign_layers
+from lightning_wrcor.inspection.weights import Normalise
 from lightning_wrcor.proxies._base import Needs, Observer, PassRecord
+from lightning_wrcor.proxies._layers import Layers, unwatched
 from lightning_wrcor.proxies._samples import puts_sequences_first, samples_first
 
 
 def run_pass(
     network: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    labels: Tensor | None,
     needs: Needs,
     observers: Sequence[Observer],
     layers: Mapping[str, int] | None = None,
+    normalise: Normalise | None = None,
 ) -> PassRecord:
-    """Run the batch through the network and show every response to the observers.
+    """Run the batch through the network and show the observers what they watch.
 
     The gradient at one non-linearity is taken on an alias of its input, so that a tensor with several consumers gives
-    each its own; where the input is overwritten, at its last value before that. Weights need no gradient; the graph
-    starts at the first non-linearity.
+    each its own; where the input is overwritten, at its last value before that. Parameters need no gradient: the graph
+    starts at the first thing whose gradient is wanted, and a weight's gradient is shown and dropped as it comes.
 
     Args:
         network: prepared for scoring; its parameters need no gradient.
         images: ``(B, C, H, W)``.
-        labels: ``(B,)`` whole numbers or ``(B, classes)`` probabilities.
-        needs: whether gradients are needed, whether gates count.
-        observers: receive activations in call order, then gradients as the backward pass reaches them.
+        labels: ``(B,)`` whole numbers or ``(B, classes)`` probabilities; None only where no loss is differentiated.
+        needs: what is wanted of the pass.
+        observers: receive what comes in call order, then gradients as the backward pass reaches them.
         layers: layer map, or None for the rule for any network.
+        normalise: called in place of normalisations.
 
     Raises:
-        ValueError: for a network without non-linearities, one whose output is no logits, labels out of range, or parts
-            that cannot be seen.
+        ValueError: for a network whose output is no logits, labels out of range, or parts that cannot be seen.
         RuntimeError: when a gradient that exists was not seen.
     """
     record = PassRecord()
@@ -53,8 +56,7 @@ def run_pass(
         if response is None:
             record.without_samples.append((call.index, part))
             return
-        # What observers compute is no part of the network: not traced, and not in half precision.
-        with torch.no_grad(), torch.autocast(value.device.type, enabled=False), torch._C.DisableTorchFunction():
+        with unwatched(value):
             for observer in observers:
                 observer.see(call, part, response)
 
@@ -62,12 +64,20 @@ def run_pass(
         received.add(call.index)
         show(call, "gradient", value)
 
+    def activated(call: Call, value: Tensor) -> None:
+        given = samples_first(value.detach(), len(images), sequence_first)
+        if given is None or not call.depends or call.again:
+            return
+        with unwatched(value):
+            for observer in observers:
+                observer.see_activated(call, given)
+
     def visit(call: Call, tensor: Tensor) -> Tensor:
         if not call.depends:
             return tensor
         if not call.again:
             show(call, "activation", tensor)
-        if not torch.is_grad_enabled():
+        if not (torch.is_grad_enabled() and needs.gradients):
             return tensor
         if call.overwrites:
             _watch_overwritten(tensor, anchor, partial(gradient, call))
@@ -86,40 +96,48 @@ def run_pass(
         alias.register_hook(partial(gradient, call))
         return alias
 
-    with torch.set_grad_enabled(needs.gradients), Tracer(network, visit, gates=needs.gates) as tracer:
+    weighted = Layers(needs, observers, len(images), sequence_first) if needs.weights or needs.outputs else None
+    tracer = Tracer(
+        network,
+        visit,
+        gates=needs.gates,
+        visit_layer=weighted,
+        normalise=normalise,
+        activated=activated if needs.activated else None,
+    )
+    with torch.set_grad_enabled(needs.backward), tracer:
         # A copy, because the network may overwrite its input.
-        output = network(images.clone())
-        logits = _logits(output, len(images))
+        output = network(_watched_images(images, observers) if needs.images else images.clone())
+        logits, record.output = take_logits(output, len(images))
         record.classes = logits.shape[1]
-        record.output = "Tensor" if output is logits else type(output).__name__
         tracer.stop()
-        if not tracer.calls:
-            seen = ", ".join(f"{count} {kind}" for kind, count in tracer.gates_seen.items())
-            raise ValueError(
-                f"{type(network).__name__} calls no non-linearity that counts"
-                + (f" (gates: {seen}; the option gates=True counts them)." if seen else ".")
-            )
         if needs.gradients and tracer.hidden:
             raise ValueError(
                 f"Non-linearities of {tracer.hidden[0]!r} ran without autograd (a reentrant checkpoint or no_grad), so they "
                 "have no gradient. Switch checkpointing off, or use use_reentrant=False."
             )
         record.calls, record.gates_seen = tracer.calls, dict(tracer.gates_seen)
-        record.layers = assign_layers(network, tracer.calls, layers)
+        record.layers = assign_layers(network, tracer.calls, layers) if tracer.calls else []
         record.independent = [call.index for call in tracer.calls if not call.depends]
-        _check_labels(labels, logits)
-        loss = F.cross_entropy(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, labels)
-        record.loss = float(loss.detach())
-        if needs.gradients:
-            leaves, nodes = _graph(loss)
+        record.weighted, record.hiding = tracer.layers, tracer.hiding
+        record.parts = [] if weighted is None else weighted.sizes
+        wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        target = wide.sum()
+        if labels is not None:
+            check_labels(labels, logits)
+            loss = F.cross_entropy(wide, labels)
+            record.loss = float(loss.detach())
+            target = loss if needs.target == "loss" else target
+        if needs.backward:
+            leaves, nodes = _graph(target)
             own = {source for source in sources.values() if not isinstance(source, Tensor)}
             record.unseen = tracer.unseen(nodes - own)
-            if loss.requires_grad:
-                # Not loss.backward(): inside a torch function the tracer sees nothing, and what checkpointing runs
+            if target.requires_grad:
+                # Not target.backward(): inside a torch function the tracer sees nothing, and what checkpointing runs
                 # again must run as it did. With an edge of the graph in place of a tensor it is none.
-                edge = torch.autograd.graph.get_gradient_edge(loss)
-                torch.autograd.backward([edge], [torch.ones_like(loss)])
-            for call in tracer.calls:
+                edge = torch.autograd.graph.get_gradient_edge(target)
+                torch.autograd.backward([edge], [torch.ones_like(target)])
+            for call in tracer.calls if needs.gradients else ():
                 if call.index in received or not call.depends:
                     continue
                 source = sources[call.index]
@@ -130,6 +148,21 @@ def run_pass(
                     )
                 record.unreached.append(call.index)
     return record
+
+
+def _watched_images(images: Tensor, observers: Sequence[Observer]) -> Tensor:
+    """A copy of the images whose gradient the observers will see."""
+    leaf = images.detach().clone().requires_grad_()
+
+    def seen(tensor: Tensor) -> None:
+        assert tensor.grad is not None
+        with unwatched(tensor):
+            for observer in observers:
+                observer.see_images(tensor.grad)
+        tensor.grad = None
+
+    leaf.register_post_accumulate_grad_hook(seen)
+    return leaf.clone()  # the network may overwrite its input, and a leaf must not be
 
 
 def _drop_grad(tensor: Tensor) -> None:
@@ -167,19 +200,29 @@ def _watch_overwritten(tensor: Tensor, anchor: Tensor, see: Callable[[Tensor], N
     return tensor
 
 
-def _logits(output: Any, batch_size: int) -> Tensor:
-    """The logits in what a network returns: a tensor, the first of several, or ``logits`` in a mapping."""
+def take_logits(output: Any, batch_size: int) -> tuple[Tensor, str]:
+    """The logits in what a network returns (a tensor, the first of several, or ``logits`` in a mapping), and its type.
+
+    Raises:
+        ValueError: where there are none.
+    """
+    kind = type(output).__name__
     if isinstance(output, Mapping):
         output = output.get("logits", next(iter(output.values()), None))
     elif isinstance(output, (tuple, list)) and output:
         output = output[0]
     if isinstance(output, Tensor) and output.dim() == 2 and len(output) == batch_size:
-        return output
+        return output, "Tensor" if kind == "Parameter" else kind
     got = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
     raise ValueError(f"A network that is scored returns logits of shape ({batch_size}, classes); this one gave {got}.")
 
 
-def _check_labels(labels: Tensor, logits: Tensor) -> None:
+def check_labels(labels: Tensor, logits: Tensor) -> None:
+    """Refuse labels that do not fit the logits.
+
+    Raises:
+        ValueError: with the way out.
+    """
     classes = logits.shape[1]
     if labels.is_floating_point():
         if labels.shape != logits.shape:

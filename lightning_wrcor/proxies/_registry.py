@@ -7,12 +7,58 @@ from typing import Any
 
 from lightning_wrcor._config import Registry
 from lightning_wrcor.proxies._base import Proxy
+from lightning_wrcor.proxies.az_nas import AZExpressivity, AZProgressivity, AZTrainability
+from lightning_wrcor.proxies.channels import NEAR, MeCo
+from lightning_wrcor.proxies.codes import NASWOT, SWAP, LinearRegions
 from lightning_wrcor.proxies.correlation import ACor, GCor, RCor, WRCor
-from lightning_wrcor.proxies.counting import MACs, Params
+from lightning_wrcor.proxies.counting import Depth, MACs, Params
+from lightning_wrcor.proxies.grasp import GraSP
+from lightning_wrcor.proxies.information import NTK, VKDNW
+from lightning_wrcor.proxies.jacobian import EPENAS, JacobCor
+from lightning_wrcor.proxies.perturbation import PNorm, Zen
+from lightning_wrcor.proxies.saliency import SNIP, Fisher, GradNorm, L2Norm, Plain, SynFlow
+from lightning_wrcor.proxies.votes import AZNAS, SJW, SPW, TENAS, VKDNWAggregate
+from lightning_wrcor.proxies.zico import ZiCo
 
 _PROXIES: Registry[Proxy] = Registry(Proxy, "proxy", "proxies")
-for _cls, *_aliases in ((ACor,), (GCor,), (RCor,), (WRCor,), (Params,), (MACs, "flops")):
-    _PROXIES.add(_cls.name, *_aliases)(_cls)
+_BUILT_IN: tuple[tuple[type[Proxy], tuple[str, ...]], ...] = (
+    (ACor, ("acor",)),
+    (GCor, ("gcor",)),
+    (RCor, ("rcor",)),
+    (WRCor, ("wrcor",)),
+    (Params, ("params",)),
+    (MACs, ("macs", "flops")),
+    (Depth, ("depth",)),
+    (GradNorm, ("grad_norm",)),
+    (SNIP, ("snip",)),
+    (Plain, ("plain",)),
+    (L2Norm, ("l2_norm",)),
+    (Fisher, ("fisher",)),
+    (GraSP, ("grasp",)),
+    (SynFlow, ("synflow",)),
+    (JacobCor, ("jacob_cor", "jacov", "jacob_cov")),
+    (EPENAS, ("epe_nas",)),
+    (NASWOT, ("naswot", "nwot")),
+    (SWAP, ("swap",)),
+    (LinearRegions, ("linear_regions",)),
+    (NTK, ("ntk",)),
+    (Zen, ("zen",)),
+    (PNorm, ("pnorm",)),
+    (ZiCo, ("zico",)),
+    (MeCo, ("meco",)),
+    (NEAR, ("near",)),
+    (AZExpressivity, ("az_expressivity",)),
+    (AZProgressivity, ("az_progressivity",)),
+    (AZTrainability, ("az_trainability",)),
+    (VKDNW, ("vkdnw",)),
+    (SJW, ("sjw",)),
+    (SPW, ("spw",)),
+    (AZNAS, ("az_nas",)),
+    (VKDNWAggregate, ("vkdnw_aggregate",)),
+    (TENAS, ("tenas",)),
+)
+for _cls, _names in _BUILT_IN:
+    _PROXIES.add(*_names)(_cls)
 
 
 def get_proxy(spec: str | Proxy | Mapping[str, Any] | type[Proxy], **init_args: Any) -> Proxy:

@@ -15,6 +15,7 @@ class ScoreReport:
         proxy: name of the proxy that gave ``value``.
         value: higher is better; -inf for a dead network.
         scores: value of every proxy that was asked for, by name.
+        refused: why a proxy has no value for this network, in one sentence, by the proxy's name.
         reason: why ``value`` is -inf, or None.
         size_term: B log(sum of the weights): what counting (weighted) non-linearities alone gives.
         shape_term: the rest: log abs det of K divided by the sum of the weights.
@@ -32,12 +33,14 @@ class ScoreReport:
         macs: multiply-adds of one image.
         depth: non-linearities of one forward pass.
         seconds: wall time of the score.
+        proxy_seconds: of it, by proxy: the pass that the proxy needs (which others may have shared) and what it computes.
         notes: what was changed in the copy that was scored, and warnings.
     """
 
     proxy: str
     value: float
     scores: dict[str, float]
+    refused: dict[str, str] = field(default_factory=dict)
     reason: str | None = None
     size_term: float | None = None
     shape_term: float | None = None
@@ -54,6 +57,7 @@ class ScoreReport:
     macs: int = 0
     depth: int = 0
     seconds: float = 0.0
+    proxy_seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,6 +74,7 @@ class ScoreReport:
         others = {name: value for name, value in self.scores.items() if name != self.proxy}
         if others:
             lines.append("  " + ", ".join(f"{name} {value:.6g}" for name, value in others.items()))
+        lines += [f"  {name}: none. {why}" for name, why in self.refused.items()]
         if self.coverage_text:
             lines.append(f"  {self.coverage_text}")
         if self.responses_skipped:

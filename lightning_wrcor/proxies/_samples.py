@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from lightning_wrcor.proxies._base import Context
+
 
 def samples_first(response: Tensor, batch_size: int, sequence_first: bool = False) -> Tensor | None:
     """The response as ``(B, ...)``, or None where the samples cannot be found.
@@ -33,3 +35,18 @@ def puts_sequences_first(network: nn.Module) -> bool:
     """Whether the network has torch's attention or recurrent layers in their default layout, (sequence, batch, width)."""
     kinds = (nn.MultiheadAttention, nn.RNNBase)
     return any(isinstance(module, kinds) and not module.batch_first for module in network.modules())
+
+
+def require_calls(context: Context) -> None:
+    """Refuse a network without non-linearities, for a proxy that rests on them.
+
+    Raises:
+        ValueError: with the gates that it has instead.
+    """
+    if context.record.calls:
+        return
+    seen = ", ".join(f"{count} {kind}" for kind, count in context.record.gates_seen.items())
+    raise ValueError(
+        f"{type(context.network).__name__} calls no non-linearity that counts"
+        + (f" (gates: {seen}; the option gates=True counts them)." if seen else ".")
+    )

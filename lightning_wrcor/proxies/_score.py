@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_wrcor._random import own_random_numbers
 from lightning_wrcor.inspection import Costs, count_costs
 from lightning_wrcor.inspection.costs import where_it_lives
-from lightning_wrcor.proxies._base import Context, Measurement, Needs, Observer, PassRecord, Proxy
+from lightning_wrcor.proxies._base import Context, Measurement, Needs, PassRecord, Proxy
 from lightning_wrcor.proxies._pass import run_pass
 from lightning_wrcor.proxies._prepare import exact_products, prepare, refuse_opaque, reinitialise, scoring_copy
 from lightning_wrcor.proxies._registry import get_proxy
@@ -43,7 +43,8 @@ def score(
         batch: ``(images, labels)``; images ``(B, C, H, W)`` floating point with B of at least 2 (64 is the paper's), labels
             ``(B,)`` whole numbers below the number of classes. Moved to the network's device and type.
         proxy: a proxy's name (`lightning_wrcor.proxies.list_proxies`), a proxy, or several, of which the first gives
-            ``value``; those that need the same pass share it.
+            ``value`` and must have one; those that need the same pass share it. What another one refuses, with the
+            reason, is in the report's ``refused``.
         seed: initialise the copy anew from this seed; None scores the weights that the network has.
         layers: ``{module name: layer index}`` for WRCor's weights 2^l; None applies the rule of
             `lightning_wrcor.inspection`.
@@ -90,6 +91,7 @@ def score_prepared(
     mixed_depth: bool = False,
     costs: Costs | None = None,
     num_classes: int | None = None,
+    any_of: Sequence[str] = (),
 ) -> ScoreReport:
     """Score a network that belongs to the caller: it is changed in place. Global random numbers are the caller's care.
 
@@ -102,6 +104,8 @@ def score_prepared(
         mixed_depth: the candidates differ in depth by nature.
         costs: if they are known already.
         num_classes: logits that the network must give; None takes what it gives.
+        any_of: names of proxies of which one at least must have a value; by default that of the first. What the others
+            refuse is in the report.
 
     Raises:
         ValueError: for a network with another number of logits, and whatever the pass and the proxies refuse.
@@ -115,55 +119,106 @@ def score_prepared(
     if costs is None:
         channels, height, width = images.shape[1:]
         costs = count_costs(network, (channels, height, width))
-    context = Context(network, images, labels, seed, mixed_depth, costs)
-    # Proxies whose passes differ only in asking for less share one; counting gates changes what is seen.
-    watching = [proxy for proxy in proxies if proxy.observers]
-    results: dict[str, float | Measurement] = {}
-    for gates in sorted({proxy.needs.gates for proxy in watching}):
-        group = [proxy for proxy in watching if proxy.needs.gates is gates]
-        needs = Needs()
-        for proxy in group:
-            needs = needs.merge(proxy.needs)
-        kinds = {kind: None for proxy in group for kind in proxy.observers}
-        observers: dict[type[Observer], Observer] = {kind: kind(len(images)) for kind in kinds}
-        with exact_products():
-            context.record = run_pass(network, images, labels, needs, list(observers.values()), layers)
-        context.observers = observers
-        if num_classes is not None and context.record.classes != num_classes:
-            raise ValueError(f"The network gives {context.record.classes} logits, but there are {num_classes} classes.")
-        for proxy in group:
-            results[proxy.name] = proxy.measure(context)
+    context = Context(network, images, labels, seed, mixed_depth, costs, layers)
+    results = _Results()
+    first: PassRecord | None = None
+    for needs, group in _passes(proxies):
+        record = _run_group(context, needs, group, results)
+        if record is not None and num_classes is not None and record.classes != num_classes:
+            raise ValueError(f"The network gives {record.classes} logits, but there are {num_classes} classes.")
+        first = first or record
     for proxy in proxies:
         if not proxy.observers:
-            results[proxy.name] = proxy.measure(context)
-    return _report(proxies, results, context, notes, time.perf_counter() - start)
+            results.measure(proxy, context)
+    needed = any_of or [proxies[0].name]
+    if not any(name in results.measured for name in needed):
+        raise results.errors[needed[0]]
+    return _report(proxies, results, context, first, notes, time.perf_counter() - start)
+
+
+def _passes(proxies: Sequence[Proxy]) -> list[tuple[Needs, list[Proxy]]]:
+    """Proxies that watch, by the pass that they share."""
+    groups: list[tuple[Needs, list[Proxy]]] = []
+    watching = [proxy for proxy in proxies if proxy.observers]
+    # Those that need no backward pass come last: they fit into any.
+    for proxy in sorted(watching, key=lambda proxy: not proxy.needs.backward):
+        for place, (needs, group) in enumerate(groups):
+            if needs.shares(proxy.needs):
+                groups[place] = (needs.merge(proxy.needs), [*group, proxy])
+                break
+        else:
+            groups.append((proxy.needs, [proxy]))
+    return groups
+
+
+def _run_group(context: Context, needs: Needs, group: Sequence[Proxy], results: _Results) -> PassRecord | None:
+    kinds = {kind: None for proxy in group for kind in proxy.observers}
+    observers = {kind: kind(len(context.images)) for kind in kinds}
+    start = time.perf_counter()
+    try:
+        with exact_products():
+            record = run_pass(
+                context.network, context.images, context.labels, needs, list(observers.values()), context.layers
+            )
+    except ValueError as error:
+        for proxy in group:
+            results.errors[proxy.name] = error
+        return None
+    seconds = time.perf_counter() - start
+    context.record, context.observers = record, observers
+    for proxy in group:
+        results.measure(proxy, context)
+        results.seconds[proxy.name] += seconds
+    context.observers = {}  # what they hold is large
+    return record
+
+
+class _Results:
+    """What every proxy gave, or why it refused."""
+
+    def __init__(self) -> None:
+        self.measured: dict[str, Measurement] = {}
+        self.errors: dict[str, ValueError] = {}
+        self.seconds: dict[str, float] = {}
+
+    def measure(self, proxy: Proxy, context: Context) -> None:
+        start = time.perf_counter()
+        try:
+            with exact_products():
+                result = proxy.measure(context)
+            measurement = result if isinstance(result, Measurement) else Measurement(float(result))
+            if math.isnan(measurement.value) or measurement.value == math.inf:
+                given = "NaN" if math.isnan(measurement.value) else "+inf"
+                raise ValueError(f"The proxy {proxy.name} gave {given}.")
+            self.measured[proxy.name] = measurement
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            self.errors[proxy.name] = ValueError(f"The proxy {proxy.name} found no eigenvalues: {error}")
+        except ValueError as error:
+            self.errors[proxy.name] = error
+        self.seconds[proxy.name] = time.perf_counter() - start
 
 
 def _report(
     proxies: Sequence[Proxy],
-    results: Mapping[str, float | Measurement],
+    results: _Results,
     context: Context,
+    record: PassRecord | None,
     notes: list[str],
     seconds: float,
 ) -> ScoreReport:
-    measured = {
-        name: result if isinstance(result, Measurement) else Measurement(float(result))
-        for name, result in results.items()
-    }
-    for name, result in measured.items():
-        if math.isnan(result.value):
-            raise ValueError(f"The proxy {name} gave NaN.")
-    main = measured[proxies[0].name]
+    name, main = next((proxy.name, results.measured[proxy.name]) for proxy in proxies if proxy.name in results.measured)
     report = ScoreReport(
-        proxy=proxies[0].name,
+        proxy=name,
         value=main.value,
-        scores={proxy.name: measured[proxy.name].value for proxy in proxies},
+        scores={proxy.name: results.measured[proxy.name].value for proxy in proxies if proxy.name in results.measured},
+        refused={proxy.name: str(results.errors[proxy.name]) for proxy in proxies if proxy.name in results.errors},
         reason=main.reason or ("the proxy gave -inf" if main.value == -math.inf else None),
         batch_size=len(context.images),
         params=context.costs.params,
         macs=context.costs.macs,
         depth=context.costs.depth,
         seconds=seconds,
+        proxy_seconds={name: results.seconds.get(name, 0.0) for name in results.measured},
         notes=notes,
     )
     for field in ("size_term", "shape_term", "sign", "smallest_eigenvalue", "shares", "depth_normalised"):
@@ -174,8 +229,11 @@ def _report(
             "gradients": main.details["gradients_used"],
         }
         report.responses_skipped = dict(main.details["skipped"])
-    if any(proxy.observers for proxy in proxies):
-        _cover(report, context.record)
+    report.notes += [
+        f"{name}: {note}" for name, result in results.measured.items() for note in result.details.get("notes", ())
+    ]
+    if record is not None:
+        _cover(report, record)
     return report
 
 
@@ -184,6 +242,9 @@ def _cover(report: ScoreReport, record: PassRecord) -> None:
     for call in record.calls:
         kinds[call.kind] = kinds.get(call.kind, 0) + 1
     total = len(record.calls) + len(record.unseen)
+    if not total:
+        report.coverage_text = "the network has no non-linearity that counts"
+        return
     report.coverage = record.coverage
     report.coverage_text = f"{len(record.calls)} of {total} non-linearities captured: " + ", ".join(
         f"{count} {kind}" for kind, count in kinds.items()

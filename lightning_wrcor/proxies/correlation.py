@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_wrcor.proxies._base import Context, Measurement, Needs, Proxy
 from lightning_wrcor.proxies._correlation import CorrelationParts, CorrelationSums
+from lightning_wrcor.proxies._samples import require_calls
 
 
 class _ResponseCorrelation(Proxy):
@@ -45,6 +46,7 @@ class _ResponseCorrelation(Proxy):
             ValueError: when responses are not finite.
         """
         record = context.record
+        require_calls(context)
         sums = context.observer(CorrelationSums)
         parts = sums.gather(record.layers)
         broken = [key for key in parts.broken if key[1] in self._parts]

@@ -1,4 +1,4 @@
-"""Parameters and MACs as proxies: the baselines that every other proxy must beat."""
+"""Parameters, MACs and depth as proxies: the baselines that every other proxy must beat."""
 
 from __future__ import annotations
 
@@ -23,3 +23,13 @@ class MACs(Proxy):
     def measure(self, context: Context) -> float:
         """The number of multiply-adds."""
         return float(context.costs.macs)
+
+
+class Depth(Proxy):
+    """Number of non-linearities that one forward pass calls (gates such as sigmoid do not count). Needs no weights."""
+
+    name = "depth"
+
+    def measure(self, context: Context) -> float:
+        """The number of non-linearities."""
+        return float(context.costs.depth)

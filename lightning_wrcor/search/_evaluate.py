@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from lightning_wrcor._random import derive_seed, own_random_numbers
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.proxies import Proxy, ScoreReport, get_proxy
 from lightning_wrcor.proxies._score import Batch, score_prepared
+from lightning_wrcor.proxies.votes import Vote
 from lightning_wrcor.search.evaluation import Evaluation
 from lightning_wrcor.search.journal import fingerprint
 from lightning_wrcor.search.result import library_versions
@@ -22,7 +24,11 @@ from lightning_wrcor.spaces import Genotype, Space
 
 @dataclass(frozen=True)
 class Setting:
-    """What every candidate is scored with: all that a score depends on beside the candidate."""
+    """What every candidate is scored with: all that a score depends on beside the candidate.
+
+    Attributes:
+        proxies: as the user listed them, votes among them; the first ranks.
+    """
 
     space: Space
     proxies: list[Proxy]
@@ -36,11 +42,27 @@ class Setting:
         channels, height, width = self.batch[0].shape[1:]
         return channels, height, width
 
+    @cached_property
+    def scored(self) -> list[Proxy]:
+        """The proxies that score candidates, each once: those listed, then the members of votes."""
+        return _scored(self.proxies)
+
+    @property
+    def votes(self) -> list[Vote]:
+        """The votes among the proxies."""
+        return [one for one in self.proxies if isinstance(one, Vote)]
+
+    @property
+    def ranking(self) -> list[str]:
+        """Names of the proxies of which one at least must have a value: the one that ranks, or the members of its vote."""
+        first = self.proxies[0]
+        return first.names if isinstance(first, Vote) else [first.name]
+
     def identity(self) -> dict[str, Any]:
         """The setting as plain values, for the journal's header."""
         return {
             "space": self.space.config(),
-            "proxies": [proxy.config() for proxy in self.proxies],
+            "proxies": [proxy.config() for proxy in self.scored],
             "seed": int(self.seed),
             "number of classes": self.num_classes,
             "probe batch": fingerprint(self.batch),
@@ -49,7 +71,7 @@ class Setting:
 
 
 def read_proxies(given: str | Proxy | Mapping[str, Any] | Sequence[str | Proxy | Mapping[str, Any]]) -> list[Proxy]:
-    """Proxies from what a user gives, each with a name of its own."""
+    """Proxies and votes from what a user gives, each with a name of its own."""
     several: Sequence[Any] = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     proxies = [get_proxy(one) for one in several]
     if not proxies:
@@ -59,6 +81,28 @@ def read_proxies(given: str | Proxy | Mapping[str, Any] | Sequence[str | Proxy |
         if names.count(name) > 1:
             raise ValueError(f"Two proxies have the name {name!r}, under which one score can be listed. Leave one out.")
     return proxies
+
+
+def _scored(proxies: Sequence[Proxy]) -> list[Proxy]:
+    """Votes replaced by their members, at the end, and each proxy once.
+
+    Raises:
+        ValueError: for two different proxies of one name.
+    """
+    votes = [one for one in proxies if isinstance(one, Vote)]
+    found = {one.name: one for one in proxies if not isinstance(one, Vote)}
+    for vote in votes:
+        for member in vote.proxies:
+            known = found.setdefault(member.name, member)
+            if known is not member and known.config() != member.config():
+                raise ValueError(
+                    f"The member {member!r} of the vote {vote.name!r} and {known!r} have one name, {member.name!r}, under "
+                    "which one score can be listed. Use the same settings for both, or leave one out."
+                )
+    for vote in votes:
+        if vote.name in found:
+            raise ValueError(f"A vote and a proxy have the name {vote.name!r}. Give the vote another with name=...")
+    return list(found.values())
 
 
 def count_classes(labels: Tensor, num_classes: int | None) -> int:
@@ -113,7 +157,7 @@ def evaluate(setting: Setting, candidate: Candidate) -> Evaluation:
         if candidate.costs is not None:
             costs = candidate.costs
             evaluation.params, evaluation.macs, evaluation.depth = costs.params, costs.macs, costs.depth
-            evaluation.add_report(_score(setting, candidate, costs))
+            evaluation.add_report(_score(setting, candidate, costs), setting.ranking)
     except Exception as error:  # out of memory, a shape that does not fit, NaN: this candidate's own trouble
         problem = _describe(error)
         out_of_memory = isinstance(error, torch.OutOfMemoryError)
@@ -138,12 +182,13 @@ def _score(setting: Setting, candidate: Candidate, costs: Costs) -> ScoreReport:
             network.to(images.device),
             # Copies: a network may change its input in place, and the next one must not see that.
             (images.clone(), labels.clone()),
-            setting.proxies,
+            setting.scored,
             seed=seed,
             layers=setting.space.layers(candidate.genotype),
             mixed_depth=setting.space.mixed_depth,
             costs=costs,
             num_classes=setting.num_classes,
+            any_of=setting.ranking,
         )
 
 

@@ -16,8 +16,8 @@ from lightning_wrcor._random import derive_seed, own_random_numbers
 from lightning_wrcor.proxies import Proxy
 from lightning_wrcor.proxies._score import LOW_COVERAGE, Batch, check_batch
 from lightning_wrcor.search._evaluate import Candidate, Setting, count, count_classes, evaluate, read_proxies
-from lightning_wrcor.search._progress import Progress
 from lightning_wrcor.search._ranks import Ranks
+from lightning_wrcor.search._votes import Votes, VotingProgress
 from lightning_wrcor.search.constraints import COSTS, Constraints
 from lightning_wrcor.search.evaluation import Evaluation
 from lightning_wrcor.search.journal import Journal
@@ -60,7 +60,8 @@ def zero_shot_search(
     Args:
         space: a space, its name (`lightning_wrcor.spaces.list_spaces`), or a list of timm names, modules and factories.
         batch: ``(images, labels)``, the probe batch; 64 images are usual. Candidates are scored on its device.
-        proxy: a proxy or its name, or several: the first ranks, all are recorded.
+        proxy: a proxy, a vote, or a name of one, or several: the first ranks, all are recorded. A vote is counted over all
+            candidates so far after each generation.
         strategy: who is scored next: ``"random"``, ``"exhaustive"``, or a strategy.
         budget: candidates that are scored (dead and failed ones count, rejected and repeated ones do not). None: the
             strategy's own default (100 for random search, all for exhaustive search).
@@ -99,7 +100,8 @@ def zero_shot_search(
                 "budget; strategy='random' draws from all of them."
             )
         opened = run.open_journal()
-        with opened or nullcontext(), Progress(progress and run.ranks.rank == 0) as bar:
+        bar = VotingProgress(progress and run.ranks.rank == 0)
+        with opened or nullcontext(), bar:
             try:
                 _search(run, opened, bar)
             except KeyboardInterrupt:
@@ -140,8 +142,12 @@ class _Run:
     funnel: Funnel = field(default_factory=Funnel)
     seen: set[str] = field(default_factory=set)
     known: dict[str, Evaluation] = field(default_factory=dict)
+    votes: Votes = field(init=False)
     smallest: dict[str, int] = field(default_factory=dict)
     largest: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.votes = Votes(self.setting.proxies, self.setting.scored)
 
     def open_journal(self) -> Journal | None:
         """Rank zero opens the journal; all ranks learn what is in it, or that it cannot be used."""
@@ -159,13 +165,15 @@ class _Run:
         return journal
 
 
-def _search(run: _Run, journal: Journal | None, bar: Progress) -> None:
+def _search(run: _Run, journal: Journal | None, bar: VotingProgress) -> None:
     while run.budget is None or len(run.history) < run.budget:
         left = run.strategy.generation if run.budget is None else run.budget - len(run.history)
         wanted = min(left, run.strategy.generation)
         generation = _collect(run, wanted, bar)
         evaluations = _score_generation(run, generation, journal, bar)
         run.history += evaluations
+        run.votes.count(evaluations)
+        bar.lead(run.funnel, run.votes.leader)
         run.strategy.tell(evaluations)
         failed = sum(row.status == "failed" for row in run.history)
         if len(run.history) >= FEW and failed > len(run.history) / 2:
@@ -179,7 +187,7 @@ def _search(run: _Run, journal: Journal | None, bar: Progress) -> None:
         raise SearchError(f"None of {len(run.history)} candidates got a finite score ({run.funnel}). {troubles}.")
 
 
-def _collect(run: _Run, wanted: int, bar: Progress) -> list[Candidate]:
+def _collect(run: _Run, wanted: int, bar: VotingProgress) -> list[Candidate]:
     """Up to ``wanted`` new candidates that meet the constraints."""
     generation: list[Candidate] = []
     fruitless = 0
@@ -217,7 +225,7 @@ def _collect(run: _Run, wanted: int, bar: Progress) -> list[Candidate]:
 
 
 def _score_generation(
-    run: _Run, generation: Sequence[Candidate], journal: Journal | None, bar: Progress
+    run: _Run, generation: Sequence[Candidate], journal: Journal | None, bar: VotingProgress
 ) -> list[Evaluation]:
     """Score a generation, shared over the ranks; results are exchanged often, so that none waits for minutes."""
     results: dict[str, Evaluation] = {}
@@ -228,7 +236,11 @@ def _score_generation(
         if known is None or known.status == "failed" or candidate.costs is None:
             open_candidates.append(candidate)
             continue
+        if not any(name in known.scores for name in run.setting.ranking):  # another proxy ranked it, these refused it
+            open_candidates.append(candidate)
+            continue
         _check_same_network(run, known, candidate)
+        known.rank_by(run.setting.ranking)
         results[candidate.key] = known
         run.funnel.resumed += 1
         _record(run, known, bar)
@@ -273,7 +285,7 @@ def _check_same_network(run: _Run, known: Evaluation, candidate: Candidate) -> N
         )
 
 
-def _record(run: _Run, evaluation: Evaluation, bar: Progress) -> None:
+def _record(run: _Run, evaluation: Evaluation, bar: VotingProgress) -> None:
     name = "scored" if evaluation.status == "ok" else evaluation.status
     setattr(run.funnel, name, getattr(run.funnel, name) + 1)
     bar.update(run.funnel, evaluation.score, evaluation.name)
@@ -298,11 +310,12 @@ def _notes(run: _Run) -> list[str]:
             f"Warning: for {low} of {len(scored)} candidates less than {LOW_COVERAGE:.0%} of the non-linearities was seen."
         )
     if run.setting.space.mixed_depth and any(details.get("depth_normalised") is False for details in scored):
+        raw = next((one.name for one in run.setting.scored if hasattr(one, "depth_normalised")), run.setting.ranking[0])
         notes.append(
-            f"Warning: these are raw {run.setting.proxies[0].name} scores of networks that differ in depth, so they mostly "
-            "count depth; use depth_normalised=True."
+            f"Warning: these are raw {raw} scores of networks that differ in depth, so they mostly count depth; use "
+            "depth_normalised=True."
         )
-    return notes
+    return [*notes, *run.votes.notes()]
 
 
 def _too_many_failed(history: Sequence[Evaluation]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -24,15 +24,19 @@ class Evaluation:
         genotype: plain data that describes the network.
         name: its short name; the space's ``parse`` reads it back.
         key: canonical text, the same for all genotypes of one network.
-        scores: value of every proxy, by name; empty for a failed candidate.
-        score: the value that ranks (of the first proxy), higher is better; -inf for a dead network, NaN for a failed one.
+        scores: value of every proxy, by name, without those that refused this network; empty for a failed candidate.
+            The value of a vote depends on the other candidates and changes as they arrive.
+        score: the value that ranks (of the first proxy), higher is better; -inf for a dead network, NaN for a failed one
+            and until a vote that ranks is counted.
         params: parameters.
         macs: multiply-adds of one image.
         depth: non-linearities of one forward pass.
         status: ``"ok"``, ``"dead"`` (scores -inf) or ``"failed"`` (could not be scored).
         reason: why it is dead or failed, else None.
         seconds: wall time of building and scoring it.
-        details: what the score rests on (size and shape term, coverage, ...), plain values.
+        proxy_seconds: of it, by proxy: its pass (which others may have shared) and what it computes.
+        details: what the score rests on (size and shape term, coverage, ...), and which proxies ``refused`` this network
+            and why; plain values.
     """
 
     genotype: Any
@@ -46,6 +50,7 @@ class Evaluation:
     status: Status = "ok"
     reason: str | None = None
     seconds: float = 0.0
+    proxy_seconds: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,8 +82,12 @@ class Evaluation:
         evaluation.scores = {name: -math.inf if value is None else value for name, value in evaluation.scores.items()}
         return evaluation
 
-    def add_report(self, report: ScoreReport) -> None:
+    def add_report(self, report: ScoreReport, ranking: Sequence[str] = ()) -> None:
         """Take over what a score report says.
+
+        Args:
+            report: the report.
+            ranking: names of the proxies that rank (see `rank_by`); by default the report's own.
 
         Raises:
             ValueError: for a score of NaN or +inf, which ranks nothing.
@@ -88,13 +97,24 @@ class Evaluation:
                 raise ValueError(f"The proxy {name} gave {value}.")
         said = report.to_dict()
         self.scores = dict(report.scores)
-        self.score = report.value
-        self.status = "dead" if report.value == -math.inf else "ok"
         self.reason = report.reason
+        self.proxy_seconds = dict(report.proxy_seconds)
+        self.rank_by(ranking or [report.proxy])
         kept = ("size_term", "shape_term", "sign", "smallest_eigenvalue", "shares", "depth_normalised", "coverage")
-        for name in (*kept, "responses_skipped", "notes"):
+        for name in (*kept, "responses_skipped", "refused", "notes"):
             if said[name] is not None and said[name] not in ([], {}):  # 0 and False say something
                 self.details[name] = said[name]
+
+    def rank_by(self, names: Sequence[str]) -> None:
+        """Set score and status by the proxies that rank: a single one, or the members of a vote.
+
+        With several the score stays NaN until the vote is counted; the candidate is dead only if none has a finite value.
+        """
+        values = [self.scores[name] for name in names if name in self.scores]
+        alive = any(value > -math.inf for value in values)
+        self.score = -math.inf if not alive else values[0] if len(names) == 1 else math.nan
+        self.status = "ok" if alive else "dead"
+        self.reason = None if alive else self.reason or f"{', '.join(names)} gave -inf"
 
 
 def tie_groups(evaluations: Iterable[Evaluation]) -> list[list[Evaluation]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +35,9 @@ class Journal:
     """A file of JSON lines: a header that says which search it is of, then one evaluation a line.
 
     A search is known by what a score depends on: its space, proxies, seed, number of classes, probe batch and the
-    version of this package. Budget, strategy and constraints may change from one run to the next.
+    version of this package. Budget, strategy and constraints may change from one run to the next, and so may the order of
+    the proxies and the vote that ranks by them: each value stands under its proxy's name. The value of a vote depends on
+    the other candidates and is not in the file; a line of a candidate that waits for a vote has no ``score``.
 
     A file is changed only once it is known to be a journal of this search.
 
@@ -73,7 +76,10 @@ class Journal:
         Raises:
             OSError: where it cannot be written; the message names the file.
         """
-        self._write(evaluation.to_dict())
+        row = evaluation.to_dict()
+        if evaluation.status == "ok" and row["score"] is None:
+            del row["score"]
+        self._write(row)
         self.known[evaluation.key] = evaluation
 
     def close(self) -> None:
@@ -117,11 +123,12 @@ class Journal:
             raise ValueError(
                 f"The journal {self.path} has version {found.get('version')}; this package reads {VERSION}. {_ANOTHER}"
             )
-        difference = _difference("search", found.get("search"), json.loads(json.dumps(search)))
+        theirs, ours = _in_order(found.get("search")), _in_order(json.loads(json.dumps(search)))
+        difference = _difference("search", theirs, ours)
         if difference:
             raise ValueError(f"The journal {self.path} is of another search: {difference}. {_ANOTHER}, or remove it.")
         for number, line in enumerate(rest, start=2):
-            evaluation = self._parsed(number, line, lambda text: Evaluation.from_dict(json.loads(text)))
+            evaluation = self._parsed(number, line, lambda text: _evaluation(json.loads(text)))
             self.known[evaluation.key] = evaluation
         return whole
 
@@ -133,6 +140,23 @@ class Journal:
                 f"Line {number} of the journal {self.path} is damaged ({error}). Remove that line, or start a new journal "
                 "with journal=..."
             ) from error
+
+
+def _evaluation(row: Any) -> Evaluation:
+    """An evaluation from its line."""
+    if not isinstance(row, Mapping) or "score" in row:
+        return Evaluation.from_dict(row)
+    finite = (value for value in row.get("scores", {}).values() if value is not None)
+    evaluation = Evaluation.from_dict({**row, "score": next(finite, None)})  # checks that one member at least is finite
+    evaluation.score = math.nan
+    return evaluation
+
+
+def _in_order(search: Any) -> Any:
+    """The header's ``search`` with its proxies in an order that does not depend on the user's."""
+    if not isinstance(search, Mapping) or not isinstance(search.get("proxies"), list):
+        return search
+    return {**search, "proxies": sorted(search["proxies"], key=lambda proxy: json.dumps(proxy, sort_keys=True))}
 
 
 def _difference(name: str, theirs: Any, ours: Any) -> str | None:

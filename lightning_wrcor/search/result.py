@@ -63,7 +63,7 @@ class SearchResult:
 
     Attributes:
         space: the search space, as plain values (``class_path`` and ``init_args``).
-        proxies: the proxies, as plain values; the first one ranks.
+        proxies: the proxies and votes, as plain values; the first one ranks.
         strategy: the strategy, as plain values.
         constraints: the bounds that were set.
         seed: the search's seed.
@@ -175,19 +175,22 @@ class SearchResult:
     def table(self, rows: int = 10) -> str:
         """The best candidates with their costs, and the sentence on baselines, for a terminal."""
         proxy = next(iter(self.best.scores))
-        others = [name for name in self.best.scores if name != proxy]
+        shown = self.leaderboard[:rows]
+        # A proxy may have refused some: those with the most columns say their order.
+        columns = dict.fromkeys(name for row in sorted(shown, key=lambda row: -len(row.scores)) for name in row.scores)
+        others = [name for name in columns if name != proxy]
         head = ["", "candidate", proxy, *others, "params", "MACs", "depth"]
         body = [
             [
                 str(place),
                 row.name if len(row.name) <= 70 else row.name[:67] + "...",
                 f"{row.score:.4f}",
-                *(f"{row.scores[name]:.4g}" for name in others),
+                *(f"{row.scores[name]:.4g}" if name in row.scores else "-" for name in others),
                 _short(row.params),
                 _short(row.macs),
                 str(row.depth),
             ]
-            for place, row in enumerate(self.leaderboard[:rows], start=1)
+            for place, row in enumerate(shown, start=1)
         ]
         widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
         lines = [

@@ -31,7 +31,7 @@ def search(path: Path | None, proxy: Any = None, space: Any = None, **kwargs: An
 
 
 def rows(result: SearchResult) -> list[dict[str, Any]]:
-    return [row.to_dict() | {"seconds": 0} for row in result.history]
+    return [row.to_dict() | {"seconds": 0, "proxy_seconds": {}} for row in result.history]
 
 
 def interrupted(path: Path, after: int) -> None:

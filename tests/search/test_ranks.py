@@ -14,7 +14,7 @@ from lightning_wrcor.search import Ranks, SearchError, SearchResult
 
 
 def rows(result: SearchResult) -> list[dict[str, Any]]:
-    return [row.to_dict() | {"seconds": 0} for row in result.history]
+    return [row.to_dict() | {"seconds": 0, "proxy_seconds": {}} for row in result.history]
 
 
 @pytest.mark.parametrize("size", [2, 3])

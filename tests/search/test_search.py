@@ -99,8 +99,8 @@ def test_two_descriptions_of_one_network_are_scored_once() -> None:
 def test_one_seed_one_winner() -> None:
     first, again = search(Endless(200), budget=8), search(Endless(200), budget=8)
     other = search(Endless(200), budget=8, seed=1)
-    assert [row.to_dict() | {"seconds": 0} for row in first.history] == [
-        row.to_dict() | {"seconds": 0} for row in again.history
+    assert [row.to_dict() | {"seconds": 0, "proxy_seconds": {}} for row in first.history] == [
+        row.to_dict() | {"seconds": 0, "proxy_seconds": {}} for row in again.history
     ]
     assert first.best.key == again.best.key
     assert widths(first) != widths(other)

@@ -1,0 +1,141 @@
+"""Rules that make one ranking of several: pure functions of a table of values.
+
+A table is a float64 tensor of shape (n candidates, m members), higher is better; a rule gives n values, higher is better.
+What is not finite (a dead network, or one that a member refuses) ranks last in its column and never ties with a finite
+value. No rule depends on the order of rows or columns, not even in the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_BLOCK = 2**20
+"""Pairs that are compared at once (4 MB)."""
+
+
+def doubled_ranks(values: Tensor) -> Tensor:
+    """Twice the rank of each value, from 1 (worst) to n (best); equal values share the mean of their ranks.
+
+    Args:
+        values: ``(n,)``; -inf is the worst.
+
+    Returns:
+        ``(n,)`` int64: twice, so that means of ranks are whole numbers and sums of them are exact.
+    """
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    below = counts.cumsum(0) - counts
+    doubled: Tensor = (2 * below + counts + 1)[place]
+    return doubled
+
+
+def rank_table(scores: Tensor) -> Tensor:
+    """`doubled_ranks` of every member: ``(n, m)`` int64. What is not finite ranks last."""
+    scores = torch.where(torch.isfinite(scores), scores, -math.inf)
+    return torch.stack([doubled_ranks(column) for column in scores.unbind(1)], 1)
+
+
+def wins_minus_losses(ranks: Tensor, first: int = 0) -> Tensor:
+    """Pairs that each candidate wins, minus those that it loses, by the majority of the members.
+
+    A pair is won by who is ahead in more members; it is nobody's where both are ahead in equally many.
+
+    Args:
+        ranks: ``(n, m)``, such as `rank_table` gives.
+        first: only pairs with a candidate from this one on are counted: those that are new.
+
+    Returns:
+        ``(n,)`` int64.
+    """
+    n = len(ranks)
+    # float32 holds twice a rank exactly up to 8 million candidates, and its signs are the quickest to take.
+    columns = [column.float().contiguous() for column in ranks.unbind(1)]
+    net = ranks.new_zeros(n, dtype=torch.int64)
+    size = max(1, _BLOCK // max(1, n))
+    for start in range(first, n, size):
+        stop = min(n, start + size)
+        ahead = columns[0].new_zeros(stop - start, stop)
+        for column in columns:
+            ahead += (column[start:stop, None] - column[None, :stop]).sign_()
+        ahead.sign_()
+        net[start:stop] += ahead.sum(1).long()
+        net[:start] -= ahead[:, :start].sum(0).long()
+    return net
+
+
+def copeland(scores: Tensor, net: Tensor | None = None) -> Tensor:
+    """Standing by pairwise majority, in (0, 1]: mean rank / n, 1 is best.
+
+    Candidates are ranked by their wins minus losses over all others, and then by the Borda count. A majority of members
+    alone can go round in circles (a beats b, b beats c, c beats a) and then depends on who is compared first; this count
+    is its transitive form (A. H. Copeland, "A reasonable social welfare function", University of Michigan, 1951).
+
+    Args:
+        scores: ``(n, m)``.
+        net: `wins_minus_losses` of all pairs, where it is known already.
+
+    Returns:
+        ``(n,)``; candidates that are equal in both counts share the mean of their ranks.
+    """
+    n, m = scores.shape
+    ranks = rank_table(scores)
+    net = wins_minus_losses(ranks) if net is None else net
+    # One whole number that orders as the pair does: the Borda count is at most 2 m n.
+    return doubled_ranks(net * (2 * m * n + 1) + ranks.sum(1)).double() / (2 * n)
+
+
+def borda(scores: Tensor) -> Tensor:
+    """Mean of the members' ranks, divided by n: in (0, 1]."""
+    n, m = scores.shape
+    return rank_table(scores).sum(1).double() / (2 * m * n)
+
+
+def log_rank(scores: Tensor) -> Tensor:
+    """Sum over the members of log(rank / n): at most 0. A low rank in one member weighs more than high ones elsewhere.
+
+    Reference: Lee and Ham, "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search", CVPR 2024.
+    """
+    return _sum_of_members(torch.log(rank_table(scores).double() / (2 * len(scores))))
+
+
+def z_score(scores: Tensor) -> Tensor:
+    """Sum over the members of (value - mean) / standard deviation, both over the member's finite values.
+
+    A member that is constant adds 0 to all. What is not finite counts as one standard deviation below the worst finite
+    value.
+    """
+    return _sum_of_members(torch.stack([_standardised(column) for column in scores.unbind(1)], 1))
+
+
+RULES: dict[str, Callable[[Tensor], Tensor]] = {
+    "copeland": copeland,
+    "borda": borda,
+    "z_score": z_score,
+    "log_rank": log_rank,
+}
+
+
+def _standardised(column: Tensor) -> Tensor:
+    finite = torch.isfinite(column)
+    values = column[finite]
+    result = torch.zeros_like(column)
+    if not len(values):
+        return result
+    if values.max() > values.min():
+        values = values / values.abs().max()  # squares of large values would overflow
+        # fsum rounds once, so that the order of the candidates makes no difference.
+        away = values - math.fsum(values.tolist()) / len(values)
+        result[finite] = away / math.sqrt(math.fsum(away.square().tolist()) / len(values))
+    result[~finite] = result[finite].min() - 1
+    return result
+
+
+def _sum_of_members(table: Tensor) -> Tensor:
+    # From the smallest to the largest, so that the order of the members makes no difference.
+    total = table.new_zeros(len(table))
+    for column in table.sort(dim=1).values.unbind(1):
+        total = total + column
+    return total

@@ -1,0 +1,228 @@
+"""Votes: several proxies rank a set of networks together.
+
+A vote is a proxy to its user, but its value for one network depends on the others: it is computed from a finished table of
+its members' values, or for candidates that arrive one group after another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from lightning_wrcor._config import closest
+from lightning_wrcor.proxies._base import Context, Measurement, Proxy
+from lightning_wrcor.proxies._rules import RULES, copeland, rank_table, wins_minus_losses
+
+
+class Vote(Proxy):
+    """Ranks a set of networks by several proxies, with a rule that makes one ranking of theirs.
+
+    A network that is dead (-inf) for a member, or that the member refuses, is last in that member's ranking. It is dead
+    for the vote only if no member gives a finite value.
+
+    Args:
+        members: at least two proxies: names, mappings with ``class_path`` and ``init_args``, or proxies.
+        rule: ``copeland`` (pairwise majority: wins minus losses over all others, then the Borda count; the standing, 1 for
+            the best), ``borda`` (mean rank / n), ``z_score`` (sum of the standardised values) or ``log_rank`` (sum of
+            log(rank / n), as in AZ-NAS, Lee and Ham, CVPR 2024). All but ``z_score`` look at ranks alone.
+        name: the name under which its values are listed; None is ``vote``.
+
+    Raises:
+        ValueError: for fewer than two members, two of one name, a vote among them, and names that are not known.
+
+    Example:
+        >>> Vote(["wrcor", "params"], rule="borda").combine({"wrcor": [3.0, 1.0, 2.0], "params": [9, 8, 7]})
+        [1.0, 0.5, 0.5]
+    """
+
+    name = "vote"
+
+    def __init__(
+        self,
+        members: Sequence[str | Proxy | Mapping[str, Any]],
+        rule: str = "copeland",
+        name: str | None = None,
+    ) -> None:
+        self._set(members, rule)
+        # Of the instance: several votes in one list need names of their own.
+        self.name = type(self).name if name is None else str(name)  # type: ignore[misc]
+        _ = self.proxies  # a mistake in the members shows here
+
+    def _set(self, members: Sequence[str | Proxy | Mapping[str, Any]], rule: str) -> None:
+        if isinstance(members, (str, Mapping, Proxy)):
+            raise ValueError(f"The members of a vote are a list of at least two proxies; got {members!r}.")
+        if rule not in RULES:
+            raise ValueError(
+                f"There is no rule {rule!r} for votes. Rules, closest first: {', '.join(closest(rule, RULES))}."
+            )
+        self.members = list(members)
+        self.rule = rule
+
+    @cached_property
+    def proxies(self) -> list[Proxy]:
+        """The members as proxies.
+
+        Raises:
+            ValueError: for members that make no vote.
+        """
+        from lightning_wrcor.proxies._registry import get_proxy  # which knows the votes too
+
+        found = [get_proxy(member) for member in self.members]
+        names = [one.name for one in found]
+        if len(found) < 2:
+            raise ValueError(f"A vote has at least two members; got {', '.join(names) or 'none'}.")
+        for one in found:
+            if isinstance(one, Vote):
+                raise ValueError(f"The member {one.name!r} is a vote itself; name its members instead.")
+            if names.count(one.name) > 1:
+                raise ValueError(f"Two members of the vote have the name {one.name!r}. Leave one out.")
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        """The members' names."""
+        return [one.name for one in self.proxies]
+
+    def measure(self, context: Context) -> float | Measurement:
+        """A single network has no value.
+
+        Raises:
+            ValueError: always; the message names the members.
+        """
+        raise ValueError(
+            f"The vote {self.name!r} ranks a set of networks, and a single network has no value of it: ask for its "
+            f"members ({', '.join(self.names)}) instead."
+        )
+
+    def combine(self, scores: Mapping[str, Sequence[float]]) -> list[float]:
+        """The vote on a finished table.
+
+        Args:
+            scores: for each member's name its values of all candidates, higher is better; NaN and -inf rank last. Columns
+                of other proxies are left aside.
+
+        Returns:
+            One value a candidate, higher is better; -inf where no member gives a finite value.
+
+        Raises:
+            ValueError: for a member without a column, columns of different lengths, and values of +inf.
+        """
+        tally = Tally(self)
+        tally.add(scores)
+        return tally.values()
+
+
+class Tally:
+    """A vote among candidates that arrive one group after another.
+
+    Pairs that have been compared stay as they are when others arrive, so that a group of k among n candidates costs k n
+    comparisons. The values are those of `Vote.combine` on the whole table.
+
+    Args:
+        vote: the vote.
+    """
+
+    def __init__(self, vote: Vote) -> None:
+        self.vote = vote
+        self._table = torch.zeros(0, len(vote.proxies), dtype=torch.float64, device="cpu")
+        self._net = torch.zeros(0, dtype=torch.int64, device="cpu")
+
+    def add(self, scores: Mapping[str, Sequence[float]]) -> None:
+        """More candidates, in the form that `Vote.combine` takes."""
+        names = self.vote.names
+        for name in names:
+            if name not in scores:
+                there = ", ".join(scores) or "none"
+                raise ValueError(f"The vote {self.vote.name!r} needs values of {name!r}; those there are: {there}.")
+        columns = {name: torch.as_tensor(scores[name], dtype=torch.float64, device="cpu") for name in names}
+        if len({column.shape for column in columns.values()}) > 1 or columns[names[0]].dim() != 1:
+            listed = ", ".join(f"{name} {tuple(column.shape)}" for name, column in columns.items())
+            raise ValueError(f"Every member of a vote has one value for each candidate; got the shapes {listed}.")
+        for name, column in columns.items():
+            if bool((column == math.inf).any()):
+                raise ValueError(f"A value of {name!r} is +inf, which ranks nothing.")
+        self._table = torch.cat([self._table, torch.stack(list(columns.values()), 1)])
+
+    def values(self) -> list[float]:
+        """The values of all candidates so far, in the order in which they came."""
+        if not len(self._table):
+            return []
+        if self.vote.rule == "copeland":
+            net = wins_minus_losses(rank_table(self._table), first=len(self._net))
+            net[: len(self._net)] += self._net
+            self._net = net
+            values = copeland(self._table, net)
+        else:
+            values = RULES[self.vote.rule](self._table)
+        dead = ~torch.isfinite(self._table).any(1)
+        found: list[float] = torch.where(dead, -math.inf, values).tolist()
+        return found
+
+
+class SJW(Vote):
+    """The majority of SynFlow, JacCor and WRCor (Jing et al., arXiv 2507.08841, Neurocomputing 2025).
+
+    Args:
+        rule: how the members' rankings become one; see `Vote`.
+    """
+
+    name = "sjw"
+
+    def __init__(self, rule: str = "copeland") -> None:
+        self._set(("synflow", "jacob_cor", "wrcor"), rule)
+
+
+class SPW(Vote):
+    """The majority of SynFlow, PNorm and WRCor (Jing et al., arXiv 2507.08841, Neurocomputing 2025).
+
+    Args:
+        rule: how the members' rankings become one; see `Vote`.
+    """
+
+    name = "spw"
+
+    def __init__(self, rule: str = "copeland") -> None:
+        self._set(("synflow", "pnorm", "wrcor"), rule)
+
+
+class AZNAS(Vote):
+    """Expressivity, progressivity, trainability and MACs by log ranks (AZ-NAS, Lee and Ham, CVPR 2024).
+
+    Args:
+        rule: how the members' rankings become one; see `Vote`.
+    """
+
+    name = "az_nas"
+
+    def __init__(self, rule: str = "log_rank") -> None:
+        self._set(("az_expressivity", "az_progressivity", "az_trainability", "macs"), rule)
+
+
+class VKDNWAggregate(Vote):
+    """VKDNW with JacCor, AZ-NAS's expressivity and trainability, and MACs by log ranks (Tybl and Neumann, CVPR 2025).
+
+    Args:
+        rule: how the members' rankings become one; see `Vote`.
+    """
+
+    name = "vkdnw_aggregate"
+
+    def __init__(self, rule: str = "log_rank") -> None:
+        self._set(("vkdnw", "jacob_cor", "az_expressivity", "az_trainability", "macs"), rule)
+
+
+class TENAS(Vote):
+    """The NTK's condition number and the number of linear regions by ranks (TE-NAS, Chen et al., ICLR 2021).
+
+    Args:
+        rule: how the members' rankings become one; see `Vote`.
+    """
+
+    name = "tenas"
+
+    def __init__(self, rule: str = "borda") -> None:
+        self._set(("ntk", "linear_regions"), rule)
