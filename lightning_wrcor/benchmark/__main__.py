@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from lightning_wrcor.benchmark import _commands, families
+from lightning_wrcor.benchmark import _commands, cost, families
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     families.add_command(commands)
     _commands.add_correlate(commands)
     _commands.add_agreement(commands)
+    cost.add_command(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.run(arguments))
 

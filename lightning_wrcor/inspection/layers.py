@@ -128,8 +128,9 @@ def _longest_chain(calls: Sequence[Call]) -> list[int]:
     return result
 
 
-_NEVER_CALLED = (nn.ModuleList, nn.ModuleDict)
-"""Containers that give nothing themselves: their children do."""
+def _is_called(module: nn.Module) -> bool:
+    """Whether a module can be called: containers such as ModuleList give nothing themselves, their children do."""
+    return type(module).forward is not nn.Module.forward
 
 
 def find_blocks(network: nn.Module, calls: Sequence[Call], layers: Mapping[str, int] | None = None) -> list[str]:
@@ -154,10 +155,10 @@ def find_blocks(network: nn.Module, calls: Sequence[Call], layers: Mapping[str, 
     best: dict[int, tuple[int, int, str]] = {}
     for name, module in modules.items():
         outside = name
-        while (outside := outside.rpartition(".")[0]) and isinstance(modules[outside], _NEVER_CALLED):
+        while (outside := outside.rpartition(".")[0]) and not _is_called(modules[outside]):
             pass
         found = _listed(name, layers)
-        if found is None or isinstance(module, _NEVER_CALLED) or (outside and _listed(outside, layers) == found):
+        if found is None or not _is_called(module) or (outside and _listed(outside, layers) == found):
             continue
         size = sum(parameter.numel() for parameter in module.parameters())
         if found not in best or (running[name], size) >= best[found][:2]:

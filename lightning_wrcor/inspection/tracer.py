@@ -300,7 +300,8 @@ class Tracer(TorchFunctionMode):
         module = self._stack[-1] if self._stack else ""
         # What a layer makes of a parameter is a new tensor at every call.
         owner = id(weight) if isinstance(weight, nn.Parameter) else -1 - len(self.layers)
-        call = LayerCall(len(self.layers), WEIGHTED[func], module, weight.detach(), owner, self._depends(images))
+        depends = self._depends(images)
+        call = LayerCall(len(self.layers), WEIGHTED[func], module, weight.detach(), owner, depends, self._again)
         if not self._again:
             self.layers.append(call)
         return self._visit_layer(call, run, images, weight)

@@ -46,6 +46,7 @@ class LayerCall:
             (weight standardisation).
         owner: identity of that weight: calls that share a parameter have the same.
         depends: its input depends on the images.
+        again: it ran already; the backward pass runs this part once more (checkpointing).
     """
 
     index: int
@@ -54,6 +55,7 @@ class LayerCall:
     weight: Tensor
     owner: int
     depends: bool
+    again: bool = False
 
 
 class Run(Protocol):

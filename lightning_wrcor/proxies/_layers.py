@@ -33,6 +33,12 @@ def place_of_samples(call: LayerCall, images: Tensor, batch_size: int, sequence_
     return 0 if images.dim() > 1 and images.shape[0] % batch_size == 0 else None
 
 
+def part_sizes(batch_size: int, parts: int) -> list[int]:
+    """Images in each part of a batch that is parted as evenly as can be."""
+    bounds = [round(part * batch_size / parts) for part in range(parts + 1)] if parts else []
+    return [end - start for start, end in pairwise(bounds)]
+
+
 class Layers:
     """Stands in place of every convolution and linear map of a pass.
 
@@ -54,9 +60,7 @@ class Layers:
         self._observers = observers
         self._batch_size = batch_size
         self._sequence_first = sequence_first
-        parts = min(needs.weights, batch_size)
-        bounds = [round(part * batch_size / parts) for part in range(parts + 1)] if parts else []
-        self.sizes = [end - start for start, end in pairwise(bounds)]
+        self.sizes = part_sizes(batch_size, min(needs.weights, batch_size))
         self._leaves: dict[tuple[int, int], list[Tensor]] = {}
 
     def __call__(self, call: LayerCall, run: Run, images: Tensor, weight: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ def run_pass(
             record.loss = float(loss.detach())
             target = loss if needs.target == "loss" else target
         if needs.backward:
-            leaves, nodes = _graph(target)
+            leaves, nodes = graph_behind(target)
             own = {source for source in sources.values() if not isinstance(source, Tensor)}
             record.unseen = tracer.unseen(nodes - own)
             if target.requires_grad:
@@ -236,7 +236,7 @@ def check_labels(labels: Tensor, logits: Tensor) -> None:
         )
 
 
-def _graph(loss: Tensor) -> tuple[set[int], set[Any]]:
+def graph_behind(loss: Tensor) -> tuple[set[int], set[Any]]:
     """Ids of the leaf tensors and the nodes that the loss depends on."""
     leaves: set[int] = set()
     nodes: set[Any] = set()

@@ -79,7 +79,7 @@ def _watch(
             first = first.detach().requires_grad_()  # the first block: gradients go no further back
         kept.append((name, first, _channels(first, tracer)))
         copied = first.clone()
-        if first is output:
+        if isinstance(output, Tensor):
             return copied
         return [copied, *output[1:]] if isinstance(output, list) else (copied, *output[1:])
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_wrcor.inspection import Call, LayerCall
 from lightning_wrcor.proxies._base import Context, Measurement, Needs, Observer, Proxy
+from lightning_wrcor.proxies._correlation import CONSTANT
 from lightning_wrcor.proxies._samples import require_calls
 from lightning_wrcor.proxies._weights import require_weights
 
@@ -17,6 +18,12 @@ from lightning_wrcor.proxies._weights import require_weights
 def _channels_of(call: LayerCall) -> int:
     """The dimension of the channels in what a layer gives, from the end."""
     return -1 if call.kind == "Linear" else 1 - call.weight.dim()
+
+
+def _eigenvalues(matrices: Tensor) -> Tensor:
+    """Eigenvalues of symmetric matrices; NaN where a value is not finite (they would not be found)."""
+    found: Tensor = torch.linalg.eigvalsh(torch.nan_to_num(matrices, nan=0.0, posinf=0.0, neginf=0.0))
+    return found + (matrices.sum((-2, -1)) * 0.0)[..., None]
 
 
 class _SmallestEigenvalues(Observer):
@@ -28,7 +35,7 @@ class _SmallestEigenvalues(Observer):
 
     def see_layer(self, call: LayerCall, part: Literal["output", "gradient"], tensor: Tensor) -> None:
         """Keep one number of what one layer gives."""
-        if part != "output":
+        if part != "output" or call.again:
             return
         maps = tensor.movedim(_channels_of(call), 1)
         channels = maps.shape[1]
@@ -37,12 +44,12 @@ class _SmallestEigenvalues(Observer):
         if places <= channels:  # centred rows of that length are linearly dependent: the smallest eigenvalue is 0
             self.values.append(torch.zeros((), dtype=torch.float64, device=tensor.device))
             return
+        sizes = torch.linalg.vector_norm(maps, dim=2, keepdim=True)
         maps = maps - maps.mean(2, keepdim=True)
         norms = torch.linalg.vector_norm(maps, dim=2, keepdim=True)
         # A constant channel correlates with nothing, as in the published code, which sets undefined entries to 0.
-        maps = torch.where(norms > 0, maps / norms, torch.zeros_like(maps))
-        correlation = maps @ maps.transpose(1, 2)
-        self.values.append(torch.linalg.eigvalsh(correlation)[:, 0].clamp_min(0.0).double().mean())
+        maps = torch.where(norms <= CONSTANT * sizes, torch.zeros_like(maps), maps / norms)
+        self.values.append(_eigenvalues(maps @ maps.transpose(1, 2))[:, 0].clamp_min(0.0).double().mean())
 
 
 class MeCo(Proxy):
@@ -78,7 +85,7 @@ class _EffectiveRanks(Observer):
 
     def see_layer(self, call: LayerCall, part: Literal["output", "gradient"], tensor: Tensor) -> None:
         """Remember the layer that a non-linearity follows: it tells which dimension the channels are."""
-        if part == "output":
+        if part == "output" and not call.again:
             self._layer = call
 
     def see(self, call: Call, part: Literal["activation", "gradient"], response: Tensor) -> None:
@@ -90,7 +97,7 @@ class _EffectiveRanks(Observer):
         """Keep one number."""
         rows = tensor.movedim(self._channels(tensor), -1).reshape(-1, tensor.shape[self._channels(tensor)])
         gram = (rows.T @ rows).double()
-        values = torch.linalg.eigvalsh(gram).clamp_min(0.0).sqrt()  # the singular values of the rows
+        values = _eigenvalues(gram).clamp_min(0.0).sqrt()  # the singular values of the rows
         shares = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
         self.values.append(torch.exp(-torch.special.xlogy(shares, shares).sum()) * (values.sum() > 0))
 

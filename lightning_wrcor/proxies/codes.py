@@ -20,7 +20,32 @@ from lightning_wrcor.proxies._pass import run_pass
 from lightning_wrcor.proxies._samples import require_calls
 
 
-class _Agreements(Observer):
+class _Codes(Observer):
+    """Codes, and whether they are of numbers: NaN is neither above 0 nor below."""
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__(batch_size)
+        self._broken: list[Tensor] = []
+
+    def codes(self, response: Tensor) -> Tensor:
+        """``(B, places)``: which are switched on."""
+        rows = as_rows(response)
+        self._broken.append(rows.max().isnan())  # the largest of some is NaN where one is
+        return rows > 0
+
+    def require_numbers(self, context: Context, name: str) -> None:
+        """Refuse a network with NaN where a non-linearity is.
+
+        Raises:
+            ValueError: with the reason.
+        """
+        if self._broken and bool(torch.stack(self._broken).any()):
+            raise ValueError(
+                f"{type(context.network).__name__} has values that are no numbers (NaN), so it has no {name}."
+            )
+
+
+class _Agreements(_Codes):
     """For each pair of images, the number of places that are switched alike."""
 
     def __init__(self, batch_size: int) -> None:
@@ -32,7 +57,7 @@ class _Agreements(Observer):
         if part != "activation":
             return
         # +1 and -1: their products sum to (alike - different), exactly (float32 counts to 2^24 without rounding).
-        signs = torch.where(as_rows(response) > 0, 1.0, -1.0)
+        signs = torch.where(self.codes(response), 1.0, -1.0)
         places = signs.shape[1]
         agreements = torch.zeros(len(signs), len(signs), dtype=torch.float64, device=signs.device)
         for chunk in signs.split(2**23, dim=1):
@@ -56,7 +81,9 @@ class NASWOT(Proxy):
     def measure(self, context: Context) -> float | Measurement:
         """The log-determinant; -inf where two images have one code."""
         require_calls(context)
-        kernel = context.observer(_Agreements).kernel
+        seen = context.observer(_Agreements)
+        seen.require_numbers(context, self.name)
+        kernel = seen.kernel
         if kernel is None:
             return Measurement(-math.inf, "dead: no non-linearity depends on the images")
         kernel = kernel.cpu()
@@ -72,7 +99,7 @@ _PENDING = 2**22
 """Patterns that are kept before equal ones are dropped."""
 
 
-class _Patterns(Observer):
+class _Patterns(_Codes):
     """The different patterns over the images that places show: packed into whole numbers of 64 bits."""
 
     def __init__(self, batch_size: int) -> None:
@@ -84,7 +111,7 @@ class _Patterns(Observer):
         if part != "activation":
             return
         words = []
-        for rows in (as_rows(response) > 0).split(64):
+        for rows in self.codes(response).split(64):
             word = torch.zeros(rows.shape[1], dtype=torch.int64, device=rows.device)
             for bit, row in enumerate(rows):
                 word |= row.long() << bit
@@ -138,7 +165,9 @@ class SWAP(Proxy):
     def measure(self, context: Context) -> float | Measurement:
         """The number of different patterns, multiplied by the preference for a size if there is one."""
         require_calls(context)
-        patterns = context.observer(_Patterns).gather()
+        seen = context.observer(_Patterns)
+        seen.require_numbers(context, self.name)
+        patterns = seen.gather()
         if patterns is None:
             return Measurement(-math.inf, "dead: no non-linearity depends on the images")
         value = float(patterns)
@@ -147,7 +176,7 @@ class SWAP(Proxy):
         return value
 
 
-class _Crossings(Observer):
+class _Crossings(_Codes):
     """How often places switch from one image of the batch to the next."""
 
     def __init__(self, batch_size: int) -> None:
@@ -157,7 +186,7 @@ class _Crossings(Observer):
     def see(self, call: Call, part: Literal["activation", "gradient"], response: Tensor) -> None:
         """Add one response's places."""
         if part == "activation":
-            codes = as_rows(response) > 0
+            codes = self.codes(response)
             self.count += int((codes[1:] != codes[:-1]).sum())
 
 
@@ -196,6 +225,7 @@ class LinearRegions(Proxy):
             kernel = _Agreements(len(context.images))
             context.record = run_pass(context.network, context.images, None, Needs(), [kernel])
             require_calls(context)
+            kernel.require_numbers(context, self.name)
             if kernel.kernel is None:
                 return Measurement(-math.inf, "dead: no non-linearity depends on the images")
             alike = (kernel.kernel == kernel.kernel.diagonal()[:, None]).cpu()
@@ -206,4 +236,5 @@ class LinearRegions(Proxy):
         crossings = _Crossings(self.points)
         context.record = run_pass(context.network, ends[:1] + steps * (ends[1:] - ends[:1]), None, Needs(), [crossings])
         require_calls(context)
+        crossings.require_numbers(context, self.name)
         return 1.0 + crossings.count

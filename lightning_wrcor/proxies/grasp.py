@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lightning_wrcor.inspection import Tracer
 from lightning_wrcor.proxies._base import Context, Measurement, Needs, Proxy
 from lightning_wrcor.proxies._layers import Layers
-from lightning_wrcor.proxies._pass import check_labels, take_logits
+from lightning_wrcor.proxies._pass import check_labels, graph_behind, take_logits
 from lightning_wrcor.proxies._samples import puts_sequences_first
 from lightning_wrcor.proxies._weights import dead_unless, require_weights
 
@@ -57,6 +57,9 @@ class GraSP(Proxy):
                     return dead
                 # The gradient of half the squared norm of g is H g.
                 total = torch.stack([(part.detach() * part).sum() for _, part in reached]).sum()
+                if any(node.name() == "torch::autograd::Error" for node in graph_behind(total)[1]):
+                    # Autograd leaves out a function with `once_differentiable`, and what it gives would be wrong.
+                    raise RuntimeError("a function of it is only once differentiable")
                 weights = [leaf for leaf, _ in reached]
                 second = torch.autograd.grad(total, weights, allow_unused=True)
             except RuntimeError as error:

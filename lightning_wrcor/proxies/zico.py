@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_wrcor.inspection import LayerCall
 from lightning_wrcor.proxies._base import Context, Measurement, Needs, Observer, Proxy
+from lightning_wrcor.proxies._layers import part_sizes
 from lightning_wrcor.proxies._pass import run_pass
 from lightning_wrcor.proxies._weights import require_weights
 
@@ -28,6 +29,10 @@ class _Steadiness(Observer):
             if bool(gradients[0].any()):
                 self.whole.append(call.module)
             return
+        sizes = part_sizes(self.batch_size, len(gradients))
+        if len(set(sizes)) > 1:
+            # The parts sum to the gradient of the whole batch's mean loss: a larger part weighs more in it.
+            gradients = [gradient / size for gradient, size in zip(gradients, sizes, strict=True)]
         parts = torch.stack(list(gradients))
         self.sums.append(steadiness(parts))
 
@@ -40,7 +45,7 @@ def steadiness(parts: Tensor) -> Tensor:
     """
     deviation = parts.std(0, correction=0)
     ratio = parts.abs().mean(0) / deviation
-    return torch.where(deviation > 0, ratio, torch.zeros_like(ratio)).double().sum()
+    return torch.where(deviation == 0, torch.zeros_like(ratio), ratio).double().sum()  # NaN stays
 
 
 class ZiCo(Proxy):
@@ -100,7 +105,7 @@ class ZiCo(Proxy):
                     "separate=True each part of the batch goes through the network alone."
                 )
             sums = torch.stack(seen.sums).cpu().tolist() if seen.sums else []
-        positive = [value for value in sums if value > 0]
+        positive = [value for value in sums if value != 0]
         if not positive:
             return Measurement(-math.inf, "dead: no gradient reaches a weight")
         return Measurement(math.fsum(map(math.log, positive)))

@@ -94,43 +94,123 @@ class _CellModule(nn.Module):
         self.unused = [node for node in (0, 1) if node not in self.inputs]
         self.zero = Zero(place.stride(0))
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+    def forward(self, first: Tensor, second: Tensor, drop_path: float = 0.0) -> Tensor:
         nodes = [self.first(first), self.second(second)]
-        additions = list(zip(self.operations, self.inputs, strict=True))
-        for (left, left_node), (right, right_node) in zip(additions[::2], additions[1::2], strict=True):
-            nodes.append(left(nodes[left_node]) + right(nodes[right_node]))
+        for addition in range(0, len(self.inputs), 2):
+            left, right = (
+                _drop_path(operation(nodes[node]), 0.0 if isinstance(operation, nn.Identity) else drop_path)
+                for operation, node in zip(
+                    self.operations[addition : addition + 2], self.inputs[addition : addition + 2], strict=True
+                )
+            )
+            nodes.append(left + right)
         for node in self.unused:
             nodes[self.concat[0]] = nodes[self.concat[0]] + self.zero(nodes[node])
         return torch.cat([nodes[node] for node in self.concat], dim=1)
 
 
+def _drop_path(x: Tensor, probability: float) -> Tensor:
+    """Set whole samples to zero, each with this probability, and scale the others so that the mean stays."""
+    if not probability:
+        return x
+    kept = x.new_empty(len(x), 1, 1, 1).bernoulli_(1 - probability)
+    return x * kept / (1 - probability)
+
+
+class AuxiliaryClassifier(nn.Module):
+    """DARTS's second classifier: ``(batch, c_in, height, width)`` to logits.
+
+    It pools to 2 x 2 what a stem and two reductions leave of images of the form's own size (7 x 7 and 8 x 8 pixels). Of
+    larger images more is left, and the mean is taken at the end.
+    """
+
+    def __init__(self, c_in: int, form: Form, num_classes: int) -> None:
+        super().__init__()
+        stride = 2 if form == "imagenet" else 3
+        self.smallest = 5 + stride
+        wide = [nn.Conv2d(128, 768, 2, bias=False), nn.BatchNorm2d(768)]
+        self.features = nn.Sequential(
+            nn.ReLU(inplace=False),
+            nn.AvgPool2d(5, stride=stride, count_include_pad=False),
+            nn.Conv2d(c_in, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(inplace=False),
+            *(wide[:1] if form == "imagenet" else wide),  # the paper's ImageNet networks have no BN here
+            nn.ReLU(inplace=False),
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if min(x.shape[-2:]) < self.smallest:
+            raise ValueError(
+                f"The auxiliary classifier needs a feature map of at least {self.smallest} x {self.smallest} pixels after "
+                f"the second reduction, got {x.shape[-2]} x {x.shape[-1]}: use larger images, or auxiliary=False."
+            )
+        logits: Tensor = self.classifier(F.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
+        return logits
+
+
 class CellNetwork(nn.Module):
     """Images ``(batch, in_chans, height, width)`` to logits ``(batch, num_classes)``.
 
-    Neither the auxiliary classifier nor the drop path of the papers' training recipes is part of the network.
+    The last two arguments are of the papers' training recipes; networks that are scored have neither.
+
+    Args:
+        genotype: the cells.
+        form: which stem.
+        num_classes: width of the logits.
+        in_chans: channels of the images.
+        auxiliary: add a second classifier after the second reduction. In training mode (and only then) the network
+            returns ``(logits, auxiliary logits)``.
+        drop_path: probability that, in training mode, an operation's output (unless it is the identity) is zero for a
+            sample. The attribute of this name may be set while training goes on, as DARTS does (from 0 upwards).
     """
 
-    def __init__(self, genotype: CellGenotype, form: Form, num_classes: int, in_chans: int) -> None:
+    def __init__(
+        self,
+        genotype: CellGenotype,
+        form: Form,
+        num_classes: int,
+        in_chans: int,
+        auxiliary: bool = False,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path is a probability, at least 0 and less than 1; got {drop_path}.")
         self.num_classes = num_classes
+        self.drop_path = drop_path
         self.stem = _stem(genotype.width, form, in_chans)
         places = list(_places(genotype, form))
         self.cells = nn.ModuleList(_CellModule(place) for place in places)
         self.classifier = nn.Linear(places[-1].c_out, num_classes)
+        self.second_reduction = 2 * genotype.depth // 3
+        self.auxiliary = (
+            AuxiliaryClassifier(places[self.second_reduction].c_out, form, num_classes) if auxiliary else None
+        )
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last cell's output, ``(batch, channels, height, width)``."""
+        return self._run(x)[1]
+
+    def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs of the second reduction and of the last cell."""
         first: Tensor = self.stem[0](x)
         second = first
         for part in self.stem[1:]:
             second = part(second)
-        for cell in self.cells:
-            first, second = second, cell(first, second)
-        return second
+        reduced = second
+        for index, cell in enumerate(self.cells):
+            first, second = second, cell(first, second, self.drop_path if self.training else 0.0)
+            reduced = second if index == self.second_reduction else reduced
+        return reduced, second
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.adaptive_avg_pool2d(self.forward_features(x), 1).flatten(1)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        reduced, last = self._run(x)
+        x = F.adaptive_avg_pool2d(last, 1).flatten(1)
         x = self.classifier(x)
+        if self.auxiliary is not None and self.training:
+            return x, self.auxiliary(reduced)
         return x
 
 

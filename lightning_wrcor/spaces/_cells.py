@@ -178,6 +178,30 @@ def factorised_reduction_costs(c_in: int, c_out: int, size: Size) -> Costs:
     return relu_conv_bn_costs(c_in, c_out, 1, size, stride=2)
 
 
+class ResidualReduction(nn.Module):
+    """A pre-activation residual block that halves the size (NAS-Bench-201's, between its stages)."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.conv_a = relu_conv_bn(c_in, c_out, 3, stride=2)
+        self.conv_b = relu_conv_bn(c_out, c_out, 3)
+        # Rounding up changes nothing at even sizes, and at odd ones it meets the strided convolution's size.
+        pool = nn.AvgPool2d(2, stride=2, ceil_mode=True)
+        self.shortcut = nn.Sequential(pool, nn.Conv2d(c_in, c_out, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.shortcut(x) + self.conv_b(self.conv_a(x))
+        return out
+
+
+def residual_reduction_costs(c_in: int, c_out: int, size: Size) -> Costs:
+    """Costs of `ResidualReduction` on an input of ``size``."""
+    half = strided_size(size[0], 2), strided_size(size[1], 2)
+    first = relu_conv_bn_costs(c_in, c_out, 3, size, stride=2)
+    second = relu_conv_bn_costs(c_out, c_out, 3, half)
+    return total([first, second, Costs(c_in * c_out, c_in * c_out * half[0] * half[1], depth=0)])
+
+
 def build_operation(name: str, channels: int, stride: int) -> nn.Module:
     """Build the operation ``name`` from ``channels`` to ``channels``; stride 2 halves the size, rounding up."""
     if name == "none":

@@ -96,7 +96,7 @@ class DARTS(Space):
         )
 
     def _concat(self, cell: Cell) -> tuple[int, ...]:
-        """The nodes that a cell concatenates: here all but its inputs (in sister spaces those that no node reads)."""
+        """The nodes that a cell concatenates: here all but its inputs (in most sister spaces those that no node reads)."""
         return tuple(range(2, self.nodes + 2))
 
     def mutate(self, genotype: Genotype, rng: random.Random) -> Genotype:
@@ -128,21 +128,33 @@ class DARTS(Space):
         normal, reduce = tuple(cells[0]), tuple(cells[1])
         return (normal, self._concat(normal), reduce, self._concat(reduce), width, depth)
 
-    def build(self, genotype: Genotype, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
+    def build(
+        self,
+        genotype: Genotype,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        *,
+        auxiliary: bool = False,
+        drop_path: float = 0.0,
+    ) -> nn.Module:
         """Build the untrained network, with torch's default initialisation.
+
+        A search builds networks without the last two arguments, which belong to the paper's training recipe.
 
         Args:
             genotype: a member of this space.
             num_classes: width of the logits, ``(batch, num_classes)``.
             in_chans: channels of the images; any height and width will do.
-
-        Returns:
-            The network without auxiliary classifier and without drop path, which belong to a training recipe.
+            auxiliary: add DARTS's auxiliary classifier, after the second reduction. In training mode the network then
+                returns ``(logits, auxiliary logits)``, in evaluation mode the logits as ever. Images must be about as
+                large as the form's own.
+            drop_path: probability that, in training mode, the output of an operation (unless it is the identity) is
+                zero for a sample; the others are scaled up. It can be changed later: ``network.drop_path = 0.1``.
 
         Raises:
             ValueError: if the genotype is not in this space; the message shows the offending part.
         """
-        return CellNetwork(self._read(genotype), self.form, num_classes, in_chans)
+        return CellNetwork(self._read(genotype), self.form, num_classes, in_chans, auxiliary, drop_path)
 
     def parse(self, text: str) -> Genotype:
         """Read ``Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...], ...)``.

@@ -14,11 +14,11 @@ from lightning_wrcor._config import closest
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.spaces._base import FiniteSpace, Genotype
 from lightning_wrcor.spaces._cells import (
+    ResidualReduction,
     build_operation,
     operation_costs,
     orders,
-    relu_conv_bn,
-    relu_conv_bn_costs,
+    residual_reduction_costs,
     strided_size,
     total,
 )
@@ -160,11 +160,7 @@ class NASBench201(FiniteSpace):
             if stage:
                 c_in, channels, before = channels, 2 * channels, (high, wide)
                 high, wide = strided_size(high, 2), strided_size(wide, 2)
-                parts += [
-                    relu_conv_bn_costs(c_in, channels, 3, before, stride=2),
-                    relu_conv_bn_costs(channels, channels, 3, (high, wide)),
-                    Costs(c_in * channels, c_in * channels * high * wide, depth=0),
-                ]
+                parts.append(residual_reduction_costs(c_in, channels, before))
             cell = total(operation_costs(operation, channels, 1, (high, wide)) for operation in operations)
             parts.append(Costs(self.cells * cell.params, self.cells * cell.macs, self.cells * cell.depth))
         parts.append(Costs(2 * channels + (channels + 1) * num_classes, channels * num_classes, depth=1))
@@ -187,22 +183,6 @@ class _Cell(nn.Module):
         return nodes[-1]
 
 
-class _Reduction(nn.Module):
-    """A pre-activation residual block that halves the size and doubles the channels."""
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.conv_a = relu_conv_bn(c_in, c_out, 3, stride=2)
-        self.conv_b = relu_conv_bn(c_out, c_out, 3)
-        # Rounding up changes nothing at even sizes, and at odd ones it meets the strided convolution's size.
-        pool = nn.AvgPool2d(2, stride=2, ceil_mode=True)
-        self.shortcut = nn.Sequential(pool, nn.Conv2d(c_in, c_out, 1, bias=False))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.shortcut(x) + self.conv_b(self.conv_a(x))
-        return out
-
-
 class _Network(nn.Module):
     """Images ``(batch, in_chans, height, width)`` to logits ``(batch, num_classes)``."""
 
@@ -214,7 +194,7 @@ class _Network(nn.Module):
         for stage in range(3):
             channels = width * 2**stage
             if stage:
-                places.append(_Reduction(channels // 2, channels))
+                places.append(ResidualReduction(channels // 2, channels))
             places += [_Cell(operations, channels) for _ in range(cells)]
         self.cells = nn.ModuleList(places)
         self.last_act = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=False))

@@ -404,3 +404,82 @@ def test_arguments():
     ):
         with pytest.raises(ValueError, match=message):
             DARTS(**arguments)
+
+
+def test_auxiliary_classifier_is_that_of_darts():
+    """Parameters as in the paper's code, and the logits as functions of the state dict."""
+    for form, size, norms in (("imagenet", 224, 2), ("cifar", 32, 4)):
+        space = DARTS(form, width=4, depth=4, nodes=1)
+        genotype = space.sample(random.Random(0))
+        torch.manual_seed(0)
+        network = space.build(genotype, num_classes=5, auxiliary=True)
+        torch.manual_seed(0)
+        plain = space.build(genotype, num_classes=5)
+        state = network.state_dict()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in plain.state_dict().items())
+        added = sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in plain.parameters())
+        c_in = 4 * 4  # doubled twice, one node
+        assert added == c_in * 128 + 2 * 128 + 4 * 128 * 768 + (2 * 768 if norms == 4 else 0) + 769 * 5
+        images = torch.randn(2, 3, size, size)
+        logits, auxiliary = network(images)
+        torch.testing.assert_close(logits, plain(images))
+        assert auxiliary.shape == (2, 5)
+        (logits.sum() + auxiliary.sum()).backward()
+        assert all(p.grad is not None for p in network.parameters())
+
+        reduced = {}
+        network.cells[2].register_forward_hook(lambda module, given, out, found=reduced: found.update(out=out))
+        network.eval()
+        assert network(images).shape == (2, 5)
+        weights, x = dict(network.auxiliary.state_dict()), reduced["out"]
+        assert x.shape == (2, c_in, *((7, 7) if form == "imagenet" else (8, 8)))
+
+        def norm(x, name, weights=weights):
+            mean, var = weights[f"{name}.running_mean"], weights[f"{name}.running_var"]
+            return F.batch_norm(x, mean, var, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+        x = F.conv2d(F.avg_pool2d(x.relu(), 5, 2 if form == "imagenet" else 3), weights["features.2.weight"])
+        x = F.conv2d(norm(x, "features.3").relu(), weights["features.5.weight"])
+        x = (x if form == "imagenet" else norm(x, "features.6")).relu()
+        assert x.shape == (2, 768, 1, 1)
+        x = F.linear(x.flatten(1), weights["classifier.weight"], weights["classifier.bias"])
+        torch.testing.assert_close(network.auxiliary(reduced["out"]), x)
+
+
+def test_auxiliary_classifier_needs_images_of_some_size():
+    space = small("cifar", nodes=1)
+    network = space.build(space.sample(random.Random(0)), num_classes=3, auxiliary=True)
+    assert [out.shape for out in network(torch.randn(2, 3, 48, 36))] == [(2, 3), (2, 3)]
+    with pytest.raises(ValueError, match="at least 8 x 8 pixels after the second reduction, got 4 x 8"):
+        network(torch.randn(2, 3, 16, 32))
+    assert network.eval()(torch.randn(2, 3, 16, 32)).shape == (2, 3)
+
+
+def test_drop_path_drops_operations_of_whole_samples_but_no_identities():
+    space = small("cifar", nodes=1, depth=1)  # one reduction cell
+    pairs = (("sep_conv_3x3", 0), ("avg_pool_3x3", 1))
+    network = space.build((pairs, (2,), pairs, (2,), 4, 1), num_classes=3, drop_path=0.75)
+    images = torch.randn(400, 3, 4, 4)
+    cell = network.cells[0]
+    with torch.no_grad():
+        stem = network.stem[0](images)
+        left, right = cell.operations[0](cell.first(stem)), cell.operations[1](cell.second(stem))
+        out = network.forward_features(images)
+        counts = dict.fromkeys(itertools.product((0, 4), repeat=2), 0)
+        for sample_out, one, other in zip(out, left, right, strict=True):
+            (choice,) = [c for c in counts if torch.allclose(sample_out, c[0] * one + c[1] * other, atol=1e-4)]
+            counts[choice] += 1
+        expected = {(0, 0): 225, (0, 4): 75, (4, 0): 75, (4, 4): 25}  # of 400, with probability 3/4
+        assert all(abs(counts[choice] - number) < 50 for choice, number in expected.items())
+        network.drop_path = 0.0
+        torch.testing.assert_close(network.forward_features(images), left + right)
+        network.eval().drop_path = 0.75
+        torch.testing.assert_close(network(images), network(images))
+
+    skips = (("skip_connect", 0), ("skip_connect", 1))
+    normal = small("cifar", nodes=1, depth=4).build((skips, (2,), skips, (2,), 4, 4), num_classes=3, drop_path=0.9)
+    cell, stem = normal.cells[0], torch.randn(9, 12, 4, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(cell(stem, stem, 0.9), cell(stem, stem))
+    with pytest.raises(ValueError, match=r"drop_path is a probability, at least 0 and less than 1; got 1\.0"):
+        small(nodes=1).build((*space.sample(random.Random(0))[:5], 4), drop_path=1.0)

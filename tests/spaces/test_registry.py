@@ -60,7 +60,9 @@ def registry(monkeypatch):
 
 
 def test_the_names_there_are():
-    assert list_spaces() == ["darts", "list", "nasbench201", "timm"]
+    names = list_spaces()
+    assert names == sorted(names)
+    assert {"darts", "list", "nasbench101", "nasbench201", "timm"} <= set(names)
 
 
 @pytest.mark.parametrize(
