@@ -13,6 +13,8 @@ from lightning_wrcor.benchmark._tables import Row, Table
 from lightning_wrcor.spaces import Genotype, Space, TimmModels, get_space
 
 _NAMED = 3
+NDS = ("darts", "enas", "pnas", "nasnet", "amoebanet")
+"""The spaces of NDS, which ``nds`` names as one."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,18 @@ def read_space(spec: str | Space | Mapping[str, Any] | Sequence[Any], choices: M
     """A space from what a user gives, on a command line too.
 
     Args:
-        spec: what `get_space` takes, or a JSON or YAML text of ``class_path`` and ``init_args``.
+        spec: what `get_space` takes, ``nds`` for the five spaces of NDS as one, or a JSON or YAML text of ``class_path``
+            and ``init_args``.
         choices: widths and depths that the space has to know; what the user gives wins.
 
     Raises:
         ValueError: for what is no space; the message says what is wrong.
     """
+    if spec == "nds":
+        spec = {"class_path": "UnionSpace", "init_args": {"spaces": {
+            kind: {"class_path": kind, "init_args": dict(choices)} for kind in NDS
+        }}}  # fmt: skip
+        choices = {}
     if isinstance(spec, str) and (":" in spec or "{" in spec):
         try:
             spec = yaml.safe_load(spec)

@@ -65,7 +65,8 @@ def read_table(
         columns: columns of accuracies; a row without a number in any of them is left out.
         architectures: column of the architectures, or several with commas between, which are joined with ``;``. Found by
             itself where it has a usual name.
-        table: which table of a JSON file that holds several.
+        table: which table of a JSON file that holds several; several with commas between, or ``all``: then the texts
+            begin with the name of the space and a colon, as in a `UnionSpace`.
         where: keeps the rows that have these values in these columns (numbers are compared as numbers).
         match: keeps the rows in whose architecture this regular expression is found.
         errors: the columns hold errors in per cent; the accuracy is 100 minus it. Always so for errors in NDS files.
@@ -129,6 +130,20 @@ def _nds_records(path: Path, table: str | None) -> tuple[list[Record], list[str]
             data = json.load(file)
         except ValueError as error:
             raise ValueError(f"{path} is no JSON: {error}") from error
+    if isinstance(data, Mapping) and table is not None and (table == "all" or "," in table):
+        asked = list(data) if table == "all" else table.split(",")
+        found = [(kind_of(one), *_nds_table(path, data, one)) for one in asked]
+        records = [{**record, "arch": f"{kind}: {record['arch']}"} for kind, rows, _ in found for record in rows]
+        return records, [name for name in found[0][2] if all(name in names for _, _, names in found)]
+    return _nds_table(path, data, table)
+
+
+def kind_of(table: str) -> str:
+    """The name of the space that a table of NDS is of: its file writes ``DARTS_in``, ``Amoeba_in``, ..."""
+    return {"amoeba": "amoebanet"}.get(name := table.lower().partition("_")[0], name)
+
+
+def _nds_table(path: Path, data: Any, table: str | None) -> tuple[list[Record], list[str]]:
     if isinstance(data, Mapping):
         if table is None and len(data) == 1:
             table = next(iter(data))

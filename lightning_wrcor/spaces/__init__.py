@@ -26,6 +26,7 @@ from lightning_wrcor.spaces.timm_efficientnet import TimmEfficientNet as TimmEff
 from lightning_wrcor.spaces.timm_models import TimmModels as TimmModels
 from lightning_wrcor.spaces.timm_resnet import TimmResNet as TimmResNet
 from lightning_wrcor.spaces.timm_vit import TimmViT as TimmViT
+from lightning_wrcor.spaces.union import UnionSpace as UnionSpace
 
 for _space in (
     NASBench101,
@@ -44,5 +45,6 @@ for _space in (
     TimmResNet,
     TimmEfficientNet,
     TimmViT,
+    UnionSpace,
 ):
     register_space(_space)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,19 @@ def test_published_tables_can_be_read(data: Path) -> None:
     networks, notes = read_networks(read_space("nasbench101", {}), cells)
     assert (len(networks), notes) == (len(cells.rows), [])
     assert len(networks) >= 600
+
+
+def test_all_tables_of_nds_as_one_space(data: Path) -> None:
+    table = read_table(data / "nds_imagenet.json.gz", ["min_test_top1"], table="all")
+    assert len(table.rows) == 140
+    space = read_space("nds", table.choices)
+    networks, notes = read_networks(space, table)
+    assert not notes
+    assert Counter(network.name.partition(":")[0] for network in networks) == {
+        "darts": 60, "enas": 20, "pnas": 20, "nasnet": 20, "amoebanet": 20,
+    }  # fmt: skip
+    last = space.parse(networks[-1].name)
+    with gzip.open(data / "nds_imagenet.json.gz", "rt") as file:
+        row = json.load(file)["Amoeba_in"][-1]
+    assert space.costs(last, (3, 224, 224)).params == row["params"]
+    assert networks[-1].accuracies == {"min_test_top1": 100 - row["min_test_top1"]}

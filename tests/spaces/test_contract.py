@@ -29,6 +29,12 @@ ARGUMENTS = {
     "amoebanet": CELLS,
     "timm": {"include": ["test_resnet", "test_efficientnet", "test_byobnet"], "image_size": 64},
     "list": {"networks": ["test_resnet", "test_efficientnet"]},
+    "union": {
+        "spaces": {
+            "cells": {"class_path": "NASBench201", "init_args": {"width": 4, "cells": 1}},
+            "list": {"class_path": "NetworkList", "init_args": {"networks": ["test_resnet", "test_efficientnet"]}},
+        }
+    },
     "choices": {
         "choices": {
             "depth": [1, 2],
@@ -67,7 +73,7 @@ ARGUMENTS = {
 STACKED = ("darts", "enas", "pnas", "nasnet", "amoebanet")
 SIZES = {
     **dict.fromkeys(("list", "timm_resnet", "timm_efficientnet", "mobilenet_v2"), (3, 32, 32)),
-    **dict.fromkeys(("nasbench101", "nasbench201", "natsbench_size", "nasbench_macro"), (3, 16, 16)),
+    **dict.fromkeys(("nasbench101", "nasbench201", "natsbench_size", "nasbench_macro", "union"), (3, 16, 16)),
     **dict.fromkeys(STACKED, (3, 12, 12)),
 }
 
