@@ -187,7 +187,12 @@ class Context:
 
     def copy(self) -> nn.Module:
         """A copy of the network that may be changed."""
-        return copy.deepcopy(self.network)
+        # Tensors that a network keeps of an earlier pass cannot be copied with their graph.
+        kept = [value for module in self.network.modules() for value in vars(module).values()]
+        graphs = {
+            id(value): value.detach() for value in kept if isinstance(value, Tensor) and value.grad_fn is not None
+        }
+        return copy.deepcopy(self.network, graphs)
 
     def observer(self, kind: type[ObserverT]) -> ObserverT:
         """The observer of this class, after the pass."""

@@ -62,10 +62,14 @@ class Layers:
         self._sequence_first = sequence_first
         self.sizes = part_sizes(batch_size, min(needs.weights, batch_size))
         self._leaves: dict[tuple[int, int], list[Tensor]] = {}
+        self._dark: dict[int, str] = {}
 
     def __call__(self, call: LayerCall, run: Run, images: Tensor, weight: Tensor) -> Tensor:
         """Run the layer."""
-        if self._needs.weights and torch.is_grad_enabled():
+        if self._needs.weights and not torch.is_grad_enabled():
+            self._dark.setdefault(call.owner, call.module)  # unless the backward pass runs it again
+            out = run(images, weight)
+        elif self._needs.weights:
             place = place_of_samples(call, images, self._batch_size, self._sequence_first)
             if place is None or len(self.sizes) == 1:
                 out = run(images, self._aliases(call, weight, 1)[0])
@@ -83,6 +87,12 @@ class Layers:
                 out.register_hook(partial(self._show, call, "gradient"))
                 out = out.clone()
         return out
+
+    @property
+    def hidden(self) -> list[str]:
+        """Modules whose weights were only ever used without autograd."""
+        seen = {owner for owner, _ in self._leaves}
+        return [module for owner, module in self._dark.items() if owner not in seen]
 
     @property
     def leaves(self) -> list[Tensor]:

@@ -111,11 +111,8 @@ def run_pass(
         logits, record.output = take_logits(output, len(images))
         record.classes = logits.shape[1]
         tracer.stop()
-        if needs.gradients and tracer.hidden:
-            raise ValueError(
-                f"Non-linearities of {tracer.hidden[0]!r} ran without autograd (a reentrant checkpoint or no_grad), so they "
-                "have no gradient. Switch checkpointing off, or use use_reentrant=False."
-            )
+        if needs.gradients:
+            _refuse_hidden(tracer.hidden)
         record.calls, record.gates_seen = tracer.calls, dict(tracer.gates_seen)
         record.layers = assign_layers(network, tracer.calls, layers) if tracer.calls else []
         record.independent = [call.index for call in tracer.calls if not call.depends]
@@ -137,6 +134,7 @@ def run_pass(
                 # again must run as it did. With an edge of the graph in place of a tensor it is none.
                 edge = torch.autograd.graph.get_gradient_edge(target)
                 torch.autograd.backward([edge], [torch.ones_like(target)])
+            _refuse_hidden(weighted.hidden if weighted is not None else [])
             for call in tracer.calls if needs.gradients else ():
                 if call.index in received or not call.depends:
                     continue
@@ -148,6 +146,14 @@ def run_pass(
                     )
                 record.unreached.append(call.index)
     return record
+
+
+def _refuse_hidden(modules: Sequence[str]) -> None:
+    if modules:
+        raise ValueError(
+            f"Parts of {modules[0]!r} ran without autograd (a reentrant checkpoint or no_grad), so they have no gradient. "
+            "Switch checkpointing off, or use use_reentrant=False."
+        )
 
 
 def _watched_images(images: Tensor, observers: Sequence[Observer]) -> Tensor:

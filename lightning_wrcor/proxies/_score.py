@@ -160,9 +160,11 @@ def _run_group(context: Context, needs: Needs, group: Sequence[Proxy], results: 
             record = run_pass(
                 context.network, context.images, context.labels, needs, list(observers.values()), context.layers
             )
-    except ValueError as error:
-        for proxy in group:
-            results.errors[proxy.name] = error
+    except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+        if len(group) > 1:  # what one of them cannot have shall not cost the others theirs
+            records = [_run_group(context, proxy.needs, [proxy], results) for proxy in group]
+            return next((record for record in records if record is not None), None)
+        results.errors[group[0].name] = error if isinstance(error, ValueError) else ValueError(str(error))
         return None
     seconds = time.perf_counter() - start
     context.record, context.observers = record, observers

@@ -93,12 +93,17 @@ def _watch(
 
 
 def _channels(features: Tensor, tracer: Tracer) -> int:
-    """The dimension of the channels: last for sequences; for maps the first unless only the last fits the last layer."""
+    """The dimension of the channels: last for sequences; for maps the first unless only the last fits the last layer.
+
+    Behind a convolution, whose positions come last, the map must be square as well when it is read the other way.
+    """
     if features.dim() == 3:
         return 2
-    if tracer.layers and tracer.layers[-1].kind == "Linear":
-        width = len(tracer.layers[-1].weight)
-        if features.shape[-1] == width and features.shape[1] != width:
+    if tracer.layers:
+        first, *places, last = features.shape[1:]
+        fits = last == len(tracer.layers[-1].weight) != first
+        turned = tracer.layers[-1].kind == "Linear" or all(place == first for place in places)
+        if fits and turned:
             return features.dim() - 1
     return 1
 

@@ -95,8 +95,8 @@ class _EffectiveRanks(Observer):
 
     def see_activated(self, call: Call, tensor: Tensor) -> None:
         """Keep one number."""
-        rows = tensor.movedim(self._channels(tensor), -1).reshape(-1, tensor.shape[self._channels(tensor)])
-        gram = (rows.T @ rows).double()
+        rows = tensor.movedim(self._channels(tensor), -1).reshape(-1, tensor.shape[self._channels(tensor)]).double()
+        gram = rows.T @ rows if rows.shape[0] >= rows.shape[1] else rows @ rows.T  # the same but for zeros
         values = _eigenvalues(gram).clamp_min(0.0).sqrt()  # the singular values of the rows
         shares = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
         self.values.append(torch.exp(-torch.special.xlogy(shares, shares).sum()) * (values.sum() > 0))
@@ -107,7 +107,9 @@ class _EffectiveRanks(Observer):
         last = self._layer
         if last is not None and last.kind == "Linear" and response.shape[-1] == len(last.weight):
             return response.dim() - 1
-        return 1 if last is not None and last.kind != "Linear" else response.dim() - 1
+        if last is None or last.kind == "Linear":
+            return response.dim() - 1
+        return max(1, response.dim() + 1 - last.weight.dim())  # 1, and 2 where windows of an image come before
 
 
 class NEAR(Proxy):

@@ -64,7 +64,7 @@ class NTK(Proxy):
         eigenvalues = torch.linalg.eigvalsh(matrix @ matrix.T).cpu()
         smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
         if not smallest > torch.finfo(rows[0].dtype).eps * largest:
-            return Measurement(-math.inf, "the kernel is singular: images have the same gradient")
+            return Measurement(-math.inf, "the kernel is singular: the images' gradients are linearly dependent")
         return -largest / smallest
 
 
@@ -96,7 +96,7 @@ class VKDNW(Proxy):
         self.draws = draws
 
     def measure(self, context: Context) -> float | Measurement:
-        """The score; -inf where the logits depend on no weight."""
+        """The score; -inf where the logits depend on no weight, or all predictions are certain."""
         probes = _Probes(context, self.weights)
 
         def normalise(function: Any, images: Tensor) -> Tensor | None:
@@ -116,7 +116,7 @@ class VKDNW(Proxy):
         eigenvalues = torch.linalg.eigvalsh(fisher).clamp_min(0.0)
         deciles = torch.quantile(eigenvalues, torch.arange(1, 10, dtype=torch.float64) / 10)
         if not float(eigenvalues[-1]) > 0:
-            return Measurement(-math.inf, "dead: the logits depend on no weight")
+            return Measurement(-math.inf, "the Fisher information is zero: no prediction moves with a weight")
         shares = deciles / deciles.sum().clamp_min(torch.finfo(torch.float64).tiny)
         return layers - float(torch.special.xlogy(shares, shares).sum())
 
