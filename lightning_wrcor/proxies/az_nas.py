@@ -187,7 +187,9 @@ class AZTrainability(_BlockFeatures):
                     f"az_trainability: the positions before and after the block {name!r} do not match "
                     f"({tuple(before.shape)} and {tuple(after.shape)})."
                 )
-            largest = float(torch.linalg.matrix_norm(matrix.double(), ord=2))
+            wide = matrix.double()
+            gram = wide @ wide.T if wide.shape[0] < wide.shape[1] else wide.T @ wide
+            largest = math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1])))
             values.append(2.0 - largest - 1.0 / (largest + 1e-6))
         return math.fsum(values) / len(values)
 
