@@ -103,21 +103,11 @@ class Layers:
         key = (call.owner, parts)
         if key not in self._leaves:
             leaves = [weight.detach().requires_grad_() for _ in range(parts)]
-            waiting: dict[int, Tensor] = {}
+            arrivals = _Arrivals(call, parts, self._observers)
             for part, leaf in enumerate(leaves):
-                leaf.register_post_accumulate_grad_hook(partial(self._arrived, call, parts, waiting, part))
+                leaf.register_post_accumulate_grad_hook(partial(arrivals, part))
             self._leaves[key] = leaves
         return self._leaves[key]
-
-    def _arrived(self, call: LayerCall, parts: int, waiting: dict[int, Tensor], part: int, leaf: Tensor) -> None:
-        assert leaf.grad is not None
-        waiting[part], leaf.grad = leaf.grad, None
-        if len(waiting) < parts:
-            return
-        gradients = [waiting.pop(part) for part in range(parts)]
-        with unwatched(leaf):
-            for observer in self._observers:
-                observer.see_weight(call, gradients)
 
     def _show(self, call: LayerCall, part: Literal["output", "gradient"], value: Tensor) -> None:
         tensor = samples_first(value.detach(), self._batch_size, self._sequence_first)
@@ -126,3 +116,27 @@ class Layers:
         with unwatched(value):
             for observer in self._observers:
                 observer.see_layer(call, part, tensor)
+
+
+class _Arrivals:
+    """Shows the gradients of one weight once those of all parts are there.
+
+    It knows nothing of the leaves, nor of what holds them: a leaf that its own hook leads back to would never be freed,
+    because torch keeps such hooks where Python's garbage collection does not look.
+    """
+
+    def __init__(self, call: LayerCall, parts: int, observers: Sequence[Observer]) -> None:
+        self._call = call
+        self._parts = parts
+        self._observers = observers
+        self._waiting: dict[int, Tensor] = {}
+
+    def __call__(self, part: int, leaf: Tensor) -> None:
+        assert leaf.grad is not None
+        self._waiting[part], leaf.grad = leaf.grad, None
+        if len(self._waiting) < self._parts:
+            return
+        gradients = [self._waiting.pop(part) for part in range(self._parts)]
+        with unwatched(leaf):
+            for observer in self._observers:
+                observer.see_weight(self._call, gradients)
