@@ -72,7 +72,8 @@ class Zen(_Perturbation):
     """Zen-score: as `PNorm`, with batch normalisation, whose scale is put back.
 
     ``log mean abs(f(x) - f(x + 0.01 e)) + sum over batch normalisations of log sqrt(mean over channels of the variance)``,
-    with x, e and all weights Gaussian, biases 0, f the features before pooling, and the variances those of the batch x.
+    with x, e and all weights Gaussian, biases 0, f the features before pooling, and the variances those of the batch x
+    (normalisations of a constant, in branches that carry nothing, are left out).
     Two forward passes; no data, no labels. A network that normalises otherwise (layer or group normalisation) is refused,
     because the score does not put that scale back; one without any normalisation gets its `PNorm`.
 
@@ -106,6 +107,7 @@ class Zen(_Perturbation):
                 f"{others[0]}; pnorm leaves normalisation out."
             )
         first = scales[: len(scales) // 2]  # those of the unperturbed noise
-        if not moved > 0 or any(float(scale) == 0 for scale in first):
+        if not moved > 0:
             return Measurement(-math.inf, "dead: the features do not move with the image")
-        return math.log(moved) + math.fsum(math.log(float(scale)) for scale in first)
+        # A normalisation of zeros (a branch that begins with nothing) lets nothing through and has no scale to put back.
+        return math.log(moved) + math.fsum(math.log(float(scale)) for scale in first if float(scale) > 0)

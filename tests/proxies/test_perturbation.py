@@ -213,3 +213,23 @@ def test_hidden_weights_are_refused() -> None:
         ValueError, match=r"^pnorm needs every weight, but 'blocks.0.self_attn' is torch's own multi-head"
     ):
         score(Transformer(), batch(), "pnorm")
+
+
+def test_a_branch_that_carries_nothing_has_no_scale() -> None:
+    class Branched(nn.Module):
+        def __init__(self, empty: bool) -> None:
+            super().__init__()
+            self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 5)
+            self.branch = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4))
+            self.empty = empty
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.norm(self.conv(images)))
+            if self.empty:
+                x = x + self.branch(x * 0)
+            return self.head(x.mean((2, 3)))
+
+    torch.manual_seed(0)
+    found = [score(Branched(empty), batch(), "zen", seed=3).value for empty in (False, True)]
+    assert math.isfinite(found[0])
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
