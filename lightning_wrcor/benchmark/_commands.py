@@ -50,8 +50,8 @@ def add_correlate(commands: Any) -> None:
 def add_agreement(commands: Any) -> None:
     """Add ``agreement`` to the command line."""
     parser = commands.add_parser("agreement", help="rank correlation of two runs' scores, and of published scores")
-    parser.add_argument("first", help="scores.csv of one run")
-    parser.add_argument("second", help="scores.csv of another run on the same networks")
+    parser.add_argument("first", help="scores.csv of one run, or several with commas between, of one scored in parts")
+    parser.add_argument("second", help="scores.csv of another run on the same networks, likewise")
     parser.add_argument("--published", help="CSV file (.gz too) with published scores")
     parser.add_argument("--prefix", default="published_", help="what the names of its columns begin with")
     parser.add_argument("--names", default="", help="published names of proxies: ours=theirs,ours=theirs")
@@ -80,7 +80,12 @@ def _agreement(arguments: argparse.Namespace) -> int:
     try:
         names = _pairs([part for part in arguments.names.split(",") if part], "--names")
         rows = compare_runs(
-            arguments.first, arguments.second, arguments.published, arguments.prefix, names, arguments.architectures
+            arguments.first.split(","),
+            arguments.second.split(","),
+            arguments.published,
+            arguments.prefix,
+            names,
+            arguments.architectures,
         )
     except (ValueError, OSError) as error:
         return _refuse(error)

@@ -43,8 +43,8 @@ class RunAgreement:
 
 
 def compare_runs(
-    first: str | Path,
-    second: str | Path,
+    first: str | Path | Sequence[str | Path],
+    second: str | Path | Sequence[str | Path],
     published: str | Path | None = None,
     prefix: str = "published_",
     names: Mapping[str, str] | None = None,
@@ -53,7 +53,7 @@ def compare_runs(
     """Compare two runs of `correlate` that scored the same networks, and published scores of these.
 
     Args:
-        first: ``scores.csv`` of one run.
+        first: ``scores.csv`` of one run, or several of one that was scored in parts (the scores that all of them have).
         second: ``scores.csv`` of the other, with another seed (and the same ``rows_seed``).
         published: a CSV file (``.gz`` too) with columns of architectures and published scores.
         prefix: what the names of the published columns begin with.
@@ -65,7 +65,7 @@ def compare_runs(
             that ``names`` asks for and the file does not have.
         OSError: for a file that cannot be read.
     """
-    one, two = _read_scores(Path(first)), _read_scores(Path(second))
+    one, two = _read_run(first), _read_run(second)
     common = [text for text in one if text in two]
     if not common:
         raise ValueError(f"{first} and {second} have no architecture in common: score the same rows (--rows-seed).")
@@ -106,6 +106,17 @@ def format_agreement(rows: Sequence[RunAgreement]) -> str:
             cells += [_text(value) for value in others] + [str(row.published_n)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _read_run(paths: str | Path | Sequence[str | Path]) -> Scores:
+    parts = [_read_scores(Path(path)) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    names = [set(next(iter(part.values()))) for part in parts if part]
+    shared = set.intersection(*names) if names else set()
+    return {
+        text: {name: value for name, value in row.items() if name in shared}
+        for part in parts
+        for text, row in part.items()
+    }
 
 
 def _read_scores(path: Path) -> Scores:

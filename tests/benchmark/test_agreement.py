@@ -63,3 +63,13 @@ def test_files_that_have_nothing_in_common_are_refused(runs: Path) -> None:
         ValueError, match=r"is no scores.csv of this benchmark: it has the columns arch, published_nwot"
     ):
         compare_runs(runs / "p.csv", other)
+
+
+def test_a_run_that_was_scored_in_parts(runs: Path) -> None:
+    lines = (runs / "a.csv").read_text().splitlines()
+    parts = [write(runs / f"a{part}.csv", lines[0], lines[1 + part :: 2]) for part in range(2)]
+    parts[1].write_text(parts[1].read_text().replace("params", "macs"))
+    (found,) = compare_runs(parts, runs / "b.csv")
+    whole = compare_runs(runs / "a.csv", runs / "b.csv")[0]
+    assert (found.name, found.n, found.between_runs) == ("naswot", 4, whole.between_runs)
+    assert main(["agreement", ",".join(map(str, parts)), str(runs / "b.csv")]) == 0
