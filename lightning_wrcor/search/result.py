@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
 from lightning_wrcor.search.evaluation import Evaluation, ranked, tie_groups
 from lightning_wrcor.spaces import Space, get_space
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMAT = "lightning_wrcor search result"
 VERSION = 1
@@ -166,11 +169,23 @@ class SearchResult:
             space: the space, where the result was read from a file and the space's plain values do not say all (a list
                 that holds modules or functions).
         """
-        # Not by truth: that would count the space's candidates.
-        space = self.searched_space if space is None else space
-        space = get_space(self.space) if space is None else space
         classes = self.num_classes if num_classes is None else num_classes
-        return space.build(self.best.genotype, num_classes=classes, in_chans=in_chans or self.input_size[0])
+        channels = in_chans or self.input_size[0]
+        return self._space(space).build(self.best.genotype, num_classes=classes, in_chans=channels)
+
+    def draw(self, *, width: float = 7.0, space: Space | None = None) -> Figure:
+        """Draw the winner as a matplotlib figure: `Space.draw`.
+
+        Args:
+            width: inches that the figure may be wide.
+            space: as for `network`.
+        """
+        return self._space(space).draw(self.best.genotype, width=width)
+
+    def _space(self, given: Space | None) -> Space:
+        # Not by truth: that would count the space's candidates.
+        space = self.searched_space if given is None else given
+        return get_space(self.space) if space is None else space
 
     def table(self, rows: int = 10) -> str:
         """The best candidates with their costs, and the sentence on baselines, for a terminal."""

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, TypeAlias, Union
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union
 
 from torch import nn
 
 from lightning_wrcor._config import Configurable
 from lightning_wrcor.inspection import Costs, count_costs
+from lightning_wrcor.spaces._drawing import Drawing, costs_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Genotype: TypeAlias = Union[str, int, "tuple[Genotype, ...]"]
 """Plain, hashable data that JSON can hold: text, whole numbers and (nested) tuples of them."""
+
+
+LISTABLE = 10_000
+"""Up to so many genotypes are options of one single place, where a space names no places."""
 
 
 def freeze(data: Any) -> Genotype:
@@ -76,6 +84,28 @@ class Space(Configurable, ABC):
         """One canonical text for all genotypes that describe the same network; by default the name."""
         return self.name(genotype)
 
+    def places(self) -> tuple[tuple[Genotype, ...], ...] | None:
+        """What can stand at each place of a genotype, where genotypes are made of choices of equal standing.
+
+        Strategies that learn place by place, cross two genotypes or look at all neighbours of one need this. `parts`
+        takes a genotype apart into what stands at its places, and `assemble` puts one together. None (the default) for
+        genotypes that are not made in this way, such as graphs.
+        """
+        return None
+
+    def parts(self, genotype: Genotype) -> tuple[Genotype, ...]:
+        """What stands at each of the `places` of ``genotype``; by default the genotype is the only one."""
+        return (genotype,)
+
+    def assemble(self, parts: Sequence[Genotype]) -> Genotype:
+        """The genotype that has these `parts`, one of each place's options.
+
+        Raises:
+            ValueError: where the space rejects this combination.
+        """
+        (genotype,) = parts
+        return genotype
+
     def layers(self, genotype: Genotype) -> Mapping[str, int] | None:
         """Layer index of the modules, as ``{module name: index}`` counted from the input.
 
@@ -103,6 +133,36 @@ class Space(Configurable, ABC):
             network = self.build(genotype, num_classes=num_classes, in_chans=size[0])
         return count_costs(network, size)
 
+    def draw(self, genotype: Genotype, *, width: float = 7.0) -> Figure:
+        """Draw the genotype: its cells as graphs, its stages or choices as a table, or else its name and its costs.
+
+        Nothing is shown, and pyplot knows nothing of the figure: ``space.draw(genotype).savefig("cell.pdf")``. The
+        figure is as large as what it shows, with text of 7 to 8 points up to a width of 7 inches and in proportion
+        above that, for a slide. Operations ``none`` are left out.
+
+        Args:
+            genotype: a member of this space.
+            width: inches that the figure may be wide; text is smaller than 7 points only where it would not fit.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+            ValueError: if the genotype is not in this space.
+        """
+        if not width > 0:
+            raise ValueError(f"width is a positive number of inches; got {width!r}.")
+        drawing = self._drawing(genotype)
+        try:
+            import matplotlib  # noqa: F401  (named here because the module below may have been loaded before)
+
+            from lightning_wrcor.spaces._figure import render
+        except ImportError as error:
+            raise ImportError("A drawing needs matplotlib: pip install 'lightning_wrcor[recipes]'.") from error
+        return render(drawing, width)
+
+    def _drawing(self, genotype: Genotype) -> Drawing:
+        """What `draw` shows, as plain data."""
+        return Drawing((costs_table(self.name(genotype), self.costs(genotype)),))
+
     @property
     def mixed_depth(self) -> bool:
         """Whether the networks differ in their number of layers by nature, so that scores need normalising by depth."""
@@ -117,3 +177,7 @@ class FiniteSpace(Space):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Genotype]: ...
+
+    def places(self) -> tuple[tuple[Genotype, ...], ...] | None:
+        """One place for the whole genotype, in spaces of up to 10,000; None in larger ones that name no places."""
+        return (tuple(self),) if type(self).__len__(self) <= LISTABLE else None

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from lightning_wrcor._config import plain
 from lightning_wrcor.spaces._base import FiniteSpace, Genotype
+from lightning_wrcor.spaces._drawing import Drawing, choices_table
 
 Value: TypeAlias = bool | int | float | str | None
 """What a choice can be."""
@@ -116,6 +117,18 @@ class ChoicesSpace(FiniteSpace):
                     return tuple(as_part(part) for part in child)
         raise ValueError(f"No other network of this space is one change away from {self._written(combination)!r}.")
 
+    def places(self) -> tuple[tuple[Genotype, ...], ...]:
+        """The values of each choice."""
+        return tuple(tuple(choice.parts) for choice in self._choices)
+
+    def parts(self, genotype: Genotype) -> tuple[Genotype, ...]:
+        """The genotype itself: one value of each choice."""
+        return tuple(as_part(value) for value in self._checked(genotype).values())
+
+    def assemble(self, parts: Sequence[Genotype]) -> Genotype:
+        """The same values as a genotype. Raises ValueError for a combination that is rejected."""
+        return self.parts(tuple(parts))
+
     def parse(self, text: str) -> Genotype:
         """Read a name. Raises ValueError showing the part that cannot be read or is not in the space."""
         rest, genotype = text.strip(), []
@@ -137,6 +150,11 @@ class ChoicesSpace(FiniteSpace):
     def name(self, genotype: Genotype) -> str:
         """The choices as text, in their order."""
         return self._written(tuple(self._values(genotype).values()))
+
+    def _drawing(self, genotype: Genotype) -> Drawing:
+        values = self._checked(genotype)
+        chosen = [(c.name, [as_text(value) for value in c.values], as_text(values[c.name])) for c in self._choices]
+        return Drawing((choices_table(chosen),))
 
     def _written(self, combination: Sequence[Value]) -> str:
         return "".join(c.lead + as_text(value) for c, value in zip(self._choices, combination, strict=True))

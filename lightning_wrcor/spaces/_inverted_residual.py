@@ -1,4 +1,4 @@
-"""Networks of residual inverted bottlenecks: their modules, their costs in closed form and their text."""
+"""Networks of residual inverted bottlenecks: their modules, their costs in closed form, their text and their drawing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.spaces._cells import Size, strided_size, total
+from lightning_wrcor.spaces._drawing import Drawing, Table
 
 _EPS = 1e-3  # of every BN
 _STAGE = re.compile(r"E(\d+)K(\d+)\((\d+),(\d+),(\d+),(\d+),(\d+)\)")
@@ -222,6 +223,15 @@ def write_network(network: Network) -> str:
         for s, c_in in zip(network.stages, network.widths, strict=False)
     )
     return f"stem {network.stem}; {stages}; head {network.head}; resolution {network.resolution}"
+
+
+def draw_network(network: Network) -> Drawing:
+    """A table of the stages."""
+    stem = ("stem", "", "3", str(network.stem), "2", "", "")
+    stages = [(str(place), *map(str, stage)) for place, stage in enumerate(network.stages, start=1)]
+    last = ("head", "", "1", str(network.head), "1", "", "")
+    table = Table((stem, *stages, last), ("stage", *Stage._fields))
+    return Drawing((table,), f"images of {network.resolution} × {network.resolution} pixels")
 
 
 def _labelled(label: str, part: str) -> int:

@@ -11,7 +11,8 @@ from torch import nn
 
 from lightning_wrcor.inspection import Costs, count_costs
 from lightning_wrcor.spaces._base import Genotype
-from lightning_wrcor.spaces._choices import Choice, ChoicesSpace, Value, read_stages, read_values
+from lightning_wrcor.spaces._choices import Choice, ChoicesSpace, Value, as_text, read_stages, read_values
+from lightning_wrcor.spaces._drawing import Drawing, Table
 from lightning_wrcor.spaces._timm import with_act_layer, without_weights
 from lightning_wrcor.spaces.timm_models import _OWN_ARGUMENTS
 
@@ -121,6 +122,25 @@ class StagedBlocks(TimmBlocks):
         self._head_names = [choice.name for choice in head]
         # What one piece costs, and the shape of what it gives, by its description and the shape of what it takes.
         self._pieces: dict[tuple[tuple[Any, ...], tuple[int, ...]], tuple[Costs, tuple[int, ...]]] = {}
+
+    @abstractmethod
+    def _fixed(self, stage: int) -> dict[str, str]:
+        """What is not chosen of the stage at this place (counted from 0), for a drawing."""
+
+    def _drawing(self, genotype: Genotype) -> Drawing:
+        values, last = self._checked(genotype), len(self._stage_names)
+        fields = [name.removesuffix(str(last)) for name in self._stage_names[-1]]
+        head = ("stage", *self._fixed(0), *(field.replace("_", " ") for field in fields))
+
+        def row(place: str, known: Mapping[str, Any]) -> tuple[str, ...]:
+            return (place, *(as_text(known.get(field, "")) for field in (*self._fixed(0), *fields)))
+
+        rows = [row("stem", {"width": values["stem"]})]
+        for place, names in enumerate(self._stage_names):
+            own = {name.removesuffix(str(place + 1)): values[name] for name in names}
+            rows.append(row(str(place + 1), {**self._fixed(place), **own}))
+        rows += [row(name, {"width": values[name]}) for name in self._head_names]
+        return Drawing((Table(tuple(rows), head),))
 
     @abstractmethod
     def _modules(self, model: nn.Module) -> tuple[nn.Module, Sequence[nn.Sequential], nn.Module]:

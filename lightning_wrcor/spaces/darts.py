@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import nn
 
@@ -14,6 +14,7 @@ from lightning_wrcor.spaces._base import Genotype, Space
 from lightning_wrcor.spaces._cell_network import Cell, CellGenotype, CellNetwork, Form, cell_network_costs
 from lightning_wrcor.spaces._cell_text import read_genotype, write_genotype
 from lightning_wrcor.spaces._cells import orders
+from lightning_wrcor.spaces._drawing import Drawing, stacked_cell
 
 
 class DARTS(Space):
@@ -128,6 +129,26 @@ class DARTS(Space):
         normal, reduce = tuple(cells[0]), tuple(cells[1])
         return (normal, self._concat(normal), reduce, self._concat(reduce), width, depth)
 
+    def places(self) -> tuple[tuple[Genotype, ...], ...]:
+        """Operation and input of each addition, of the normal and then the reduction cell; then the width and depth."""
+        additions = range(2 * self.nodes)
+        cell = tuple(
+            options for addition in additions for options in (self.operations, tuple(range(addition // 2 + 2)))
+        )
+        return (*cell, *cell, self._widths, self._depths)
+
+    def parts(self, genotype: Genotype) -> tuple[Genotype, ...]:
+        """Operations and inputs in their order, the width and the depth."""
+        read = self._read(genotype)
+        return (*(part for pair in (*read.normal, *read.reduce) for part in pair), read.width, read.depth)
+
+    def assemble(self, parts: Sequence[Genotype]) -> Genotype:
+        """The genotype of these operations, inputs, width and depth; what a cell concatenates follows from them."""
+        *values, width, depth = parts
+        pairs: tuple[Any, ...] = tuple(zip(values[::2], values[1::2], strict=True))
+        normal, reduce = pairs[: 2 * self.nodes], pairs[2 * self.nodes :]
+        return tuple(self._read((normal, self._concat(normal), reduce, self._concat(reduce), width, depth)))
+
     def build(
         self,
         genotype: Genotype,
@@ -185,6 +206,11 @@ class DARTS(Space):
         checked = self._read(genotype)
         normal, reduce = _canonical(checked.normal), _canonical(checked.reduce)
         return self.name((normal, self._concat(normal), reduce, self._concat(reduce), checked.width, checked.depth))
+
+    def _drawing(self, genotype: Genotype) -> Drawing:
+        normal, normal_concat, reduce, reduce_concat, width, depth = self._read(genotype)
+        cells = ("normal cell", normal, normal_concat), ("reduction cell", reduce, reduce_concat)
+        return Drawing(tuple(stacked_cell(*cell) for cell in cells), f"{width} channels, {depth} cells")
 
     def layers(self, genotype: Genotype) -> Mapping[str, int]:
         """The stem is layer 0, and each cell counts one."""

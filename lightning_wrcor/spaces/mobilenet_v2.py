@@ -12,10 +12,12 @@ from torch import nn
 
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.spaces._base import Genotype, Space
+from lightning_wrcor.spaces._drawing import Drawing
 from lightning_wrcor.spaces._inverted_residual import (
     InvertedResidualNetwork,
     Network,
     Stage,
+    draw_network,
     network_costs,
     read_network,
     write_network,
@@ -164,6 +166,31 @@ class MobileNetV2(Space):
         values[position] = rng.choice([choice for choice in choices if choice != values[position]])
         return (others[0], others[1], tuple(tuple(stage) for stage in stages), others[2])
 
+    def places(self) -> tuple[tuple[Genotype, ...], ...]:
+        """The resolution, the widths of stem and head, all strides at once, and five numbers of each stage."""
+        whole = (self.resolutions, tuple(self._width_steps[0]), tuple(self._head_steps), tuple(self._stride_patterns))
+        stages = (tuple(choices) for stage in range(_STAGES) for choices in self._stage_choices(stage))
+        return (*whole, *stages)
+
+    def parts(self, genotype: Genotype) -> tuple[Genotype, ...]:
+        """The numbers of a genotype, in the order of `places`."""
+        network = self._read(genotype)
+        strides = tuple(stage.stride for stage in network.stages)
+        others = (number for stage in network.stages for number in (*stage[:3], *stage[4:]))
+        return (network.resolution, network.stem, network.head, strides, *others)
+
+    def assemble(self, parts: Sequence[Genotype]) -> Genotype:
+        """The genotype of these numbers."""
+        resolution, stem, head, strides, *others = parts
+        assert isinstance(strides, tuple)
+        stages = tuple(
+            (*others[5 * stage : 5 * stage + 3], stride, *others[5 * stage + 3 : 5 * stage + 5])
+            for stage, stride in enumerate(strides)
+        )
+        genotype: Genotype = (resolution, stem, stages, head)
+        self._read(genotype)
+        return genotype
+
     def _stage_choices(self, stage: int) -> tuple[Sequence[int], ...]:
         """Choices for expansion, kernel, width, bottleneck and depth of the stage at this place, counted from 0."""
         low, high = self.depths[stage]
@@ -186,6 +213,9 @@ class MobileNetV2(Space):
             ValueError: if the genotype is not in this space; the message shows the offending part.
         """
         return InvertedResidualNetwork(self._read(genotype), num_classes, in_chans, self.se, self.resize)
+
+    def _drawing(self, genotype: Genotype) -> Drawing:
+        return draw_network(self._read(genotype))
 
     def layers(self, genotype: Genotype) -> Mapping[str, int]:
         """The stem is layer 0, the stages are 1 to 7, and the last convolution is 8."""

@@ -15,6 +15,7 @@ from lightning_wrcor.inspection import Costs
 from lightning_wrcor.spaces._base import Genotype, Space
 from lightning_wrcor.spaces._cells import strided_size, total
 from lightning_wrcor.spaces._dag import Graph, add_unused, canonical, from_bits, pairs, prune, share_channels, to_bits
+from lightning_wrcor.spaces._drawing import Drawing, vertex_cell
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 """What a vertex can do, in the order of the paper."""
@@ -138,6 +139,10 @@ class NASBench101(Space):
         unlike their hashes in the benchmark: the key holds the channels of such a cell's vertices in every stack.
         """
         return canonical(_read(genotype)[2], [self.width * 2**stack for stack in range(_STACKS)])
+
+    def _drawing(self, genotype: Genotype) -> Drawing:
+        graph = _read(genotype)[2]
+        return Drawing((vertex_cell(graph.operations, [graph.sources(v) for v in range(1, graph.output + 1)]),))
 
     def layers(self, genotype: Genotype) -> Mapping[str, int]:
         """The stem is 0; then every cell counts one, and so does every max-pooling between stacks."""

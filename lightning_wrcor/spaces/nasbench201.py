@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import TypeAlias, Union
 
@@ -22,6 +22,7 @@ from lightning_wrcor.spaces._cells import (
     strided_size,
     total,
 )
+from lightning_wrcor.spaces._drawing import Drawing, summed_cell
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """What an edge can do, in the order of the paper."""
@@ -81,6 +82,18 @@ class NASBench201(FiniteSpace):
         edges[edge] = rng.choice([operation for operation in OPERATIONS if operation != edges[edge]])
         return tuple(edges)
 
+    def places(self) -> tuple[tuple[Genotype, ...], ...]:
+        """The five operations, on each of the six edges."""
+        return (OPERATIONS,) * len(EDGES)
+
+    def parts(self, genotype: Genotype) -> tuple[Genotype, ...]:
+        """The genotype itself: six operation names."""
+        return _read(genotype)
+
+    def assemble(self, parts: Sequence[Genotype]) -> Genotype:
+        """Six operation names as a genotype."""
+        return _read(tuple(parts))
+
     def build(self, genotype: Genotype, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
         """Build the untrained network, with torch's default initialisation as the benchmark's own has.
 
@@ -132,6 +145,11 @@ class NASBench201(FiniteSpace):
         sharing and so joins networks with different parameters.
         """
         return _canonical(_read(genotype))[0]
+
+    def _drawing(self, genotype: Genotype) -> Drawing:
+        edges = list(zip(_read(genotype), EDGES, strict=True))
+        read = [[(operation, source) for operation, (source, end) in edges if end == node] for node in _NODES]
+        return Drawing((summed_cell(read),))
 
     def layers(self, genotype: Genotype) -> Mapping[str, int]:
         """The stem is 0 and so is the first cell; then every cell and reduction block counts one, ``last_act`` last."""

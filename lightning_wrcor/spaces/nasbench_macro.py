@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
 
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.spaces._base import FiniteSpace, Genotype
 from lightning_wrcor.spaces._cells import Size, strided_size, total
+from lightning_wrcor.spaces._drawing import Drawing, Table
 
 STAGES = (2, 3, 3)
 """Places in each stage; the first of them halves the size and doubles the channels."""
@@ -67,6 +68,18 @@ class NASBenchMacro(FiniteSpace):
         choices[place] = rng.choice([choice for choice in CHOICES if choice != choices[place]])
         return tuple(choices)
 
+    def places(self) -> tuple[tuple[Genotype, ...], ...]:
+        """The three blocks, at each of the eight places."""
+        return (CHOICES,) * _PLACES
+
+    def parts(self, genotype: Genotype) -> tuple[Genotype, ...]:
+        """The genotype itself: eight numbers."""
+        return _read(genotype)
+
+    def assemble(self, parts: Sequence[Genotype]) -> Genotype:
+        """Eight numbers as a genotype."""
+        return _read(tuple(parts))
+
     def build(self, genotype: Genotype, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
         """Build the untrained network, with torch's default initialisation.
 
@@ -114,6 +127,17 @@ class NASBenchMacro(FiniteSpace):
             rest = sorted(choices[first + 1 : first + places], key=lambda choice: choice == 0)
             parts += [choices[first], *rest]
         return self.name(tuple(parts))
+
+    def _drawing(self, genotype: Genotype) -> Drawing:
+        rows = [("stem", "conv", "3", "", "1", str(self.width))]
+        for place, choice in enumerate(_read(genotype)):
+            stage, first = sum(start <= place for start in _FIRST), place in _FIRST
+            kernel, expansion = _KERNEL_AND_EXPANSION.get(choice, ("1" if first else "", ""))
+            block = "inverted residual" if choice else "conv" if first else "identity"
+            stride, width = "2" if first else "1", str(self.width * 2**stage)
+            rows.append((str(stage) if first else "", block, str(kernel), str(expansion), stride, width))
+        rows.append(("head", "conv", "1", "", "1", str(self.head)))
+        return Drawing((Table(tuple(rows), ("stage", "block", "kernel", "expansion", "stride", "width")),))
 
     def layers(self, genotype: Genotype) -> Mapping[str, int]:
         """The stem is 0, every place counts one (an identity too), and the last convolution comes after them."""

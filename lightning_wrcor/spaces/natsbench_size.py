@@ -21,6 +21,7 @@ from lightning_wrcor.spaces._cells import (
     strided_size,
     total,
 )
+from lightning_wrcor.spaces._drawing import Drawing, Table
 
 _PLACES = 5
 _REDUCTIONS = (1, 3)
@@ -68,6 +69,18 @@ class NATSBenchSize(FiniteSpace):
         widths[place] = rng.choice([width for width in self.widths if width != widths[place]])
         return tuple(widths)
 
+    def places(self) -> tuple[tuple[Genotype, ...], ...]:
+        """The widths, at each of the five places."""
+        return (self.widths,) * _PLACES
+
+    def parts(self, genotype: Genotype) -> tuple[Genotype, ...]:
+        """The genotype itself: five widths."""
+        return self._read(genotype)
+
+    def assemble(self, parts: Sequence[Genotype]) -> Genotype:
+        """Five widths as a genotype."""
+        return self._read(tuple(parts))
+
     def build(self, genotype: Genotype, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
         """Build the untrained network, with torch's default initialisation as the benchmark's own has.
 
@@ -99,6 +112,13 @@ class NATSBenchSize(FiniteSpace):
     def name(self, genotype: Genotype) -> str:
         """The five widths with colons between them, as the benchmark's users write them."""
         return ":".join(map(str, self._read(genotype)))
+
+    def _drawing(self, genotype: Genotype) -> Drawing:
+        rows = [("stem", "conv 3×3", "1", str(self._read(genotype)[0]))]
+        for place, width in enumerate(self._read(genotype)):
+            block = ("residual", "2") if place in _REDUCTIONS else ("cell", "1")
+            rows.append((str(place + 1), *block, str(width)))
+        return Drawing((Table(tuple(rows), ("place", "block", "stride", "width")),))
 
     def layers(self, genotype: Genotype) -> Mapping[str, int]:
         """As in `NASBench201`: the stem and the first cell are 0, then every place counts one, ``last_act`` last."""

@@ -99,6 +99,9 @@ class TimmEfficientNet(StagedBlocks):
         blocks = decode_arch_def([[block] for block in name.split()[1:-1]])
         return EfficientNet, {"block_args": blocks, "stem_size": values["stem"], "num_features": values["head"]}
 
+    def _fixed(self, stage: int) -> dict[str, str]:
+        return {"block": "MBConv" if stage else "separable", "stride": str(self.strides[stage])}
+
     def _modules(self, model: Any) -> tuple[nn.Module, Sequence[nn.Sequential], nn.Module]:
         stem = nn.Sequential(model.conv_stem, model.bn1)
         return stem, model.blocks, nn.Sequential(model.conv_head, model.bn2, model.global_pool, model.classifier)

@@ -114,5 +114,8 @@ class TimmResNet(StagedBlocks):
         )
         return ByobNet, {"model_cfg": ByoModelCfg(blocks=blocks, stem_type="7x7", stem_chs=values["stem"])}
 
+    def _fixed(self, stage: int) -> dict[str, str]:
+        return {"stride": "2" if stage else "1"}
+
     def _modules(self, model: Any) -> tuple[nn.Module, Sequence[nn.Sequential], nn.Module]:
         return model.stem, model.stages, nn.Sequential(model.final_conv, model.head)

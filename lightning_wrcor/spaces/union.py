@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from lightning_wrcor._config import closest
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.spaces._base import Genotype, Space
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class UnionSpace(Space):
@@ -85,6 +88,11 @@ class UnionSpace(Space):
         """As the name, with the key in that space. A network that two spaces have is two networks here."""
         name, space, own = self._read(genotype)
         return f"{name}: {space.key(own)}"
+
+    def draw(self, genotype: Genotype, *, width: float = 7.0) -> Figure:
+        """As the genotype's own space draws it."""
+        _, space, own = self._read(genotype)
+        return space.draw(own, width=width)
 
     def layers(self, genotype: Genotype) -> Mapping[str, int] | None:
         """As the genotype's own space says."""
