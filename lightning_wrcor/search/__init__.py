@@ -11,8 +11,12 @@ from lightning_wrcor.search.evaluation import Evaluation as Evaluation
 from lightning_wrcor.search.journal import Journal as Journal
 from lightning_wrcor.search.result import Funnel as Funnel
 from lightning_wrcor.search.result import SearchResult as SearchResult
+from lightning_wrcor.search.strategies import NSGA2 as NSGA2
 from lightning_wrcor.search.strategies import ExhaustiveSearch as ExhaustiveSearch
+from lightning_wrcor.search.strategies import LocalSearch as LocalSearch
 from lightning_wrcor.search.strategies import RandomSearch as RandomSearch
+from lightning_wrcor.search.strategies import RegularisedEvolution as RegularisedEvolution
+from lightning_wrcor.search.strategies import Reinforce as Reinforce
 from lightning_wrcor.search.strategies import Strategy as Strategy
 from lightning_wrcor.search.strategies import get_strategy as get_strategy
 from lightning_wrcor.search.strategies import list_strategies as list_strategies

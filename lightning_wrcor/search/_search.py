@@ -91,6 +91,7 @@ def zero_shot_search(
     run = _Run(setting, strategy, budget, Constraints.read(constraints), ranks or Ranks(), journal)
     # Seeded, so that a strategy or a space that draws from the global numbers still proposes the same everywhere.
     with own_random_numbers(derive_seed(seed, "search")):
+        strategy.ranking = setting.ranking
         strategy.start(setting.space, seed)
         if not asked and run.budget is not None and strategy.total is not None:
             run.budget = min(run.budget, strategy.total)

@@ -275,7 +275,7 @@ def _never(width: int) -> float:
     [
         ({"budget": 0}, "at least 1; got 0"),
         ({"budget": 2.5}, "at least 1; got 2.5"),
-        ({"strategy": "randm"}, "no strategy named 'randm'.*closest first: random, exhaustive"),
+        ({"strategy": "randm"}, "no strategy named 'randm'.*closest first: random, "),
         ({"strategy": {"class_path": "lightning_wrcor.search.Random"}}, "Its strategies: RandomSearch, "),
         ({"proxy": "wrcr"}, "no proxy named 'wrcr'.*closest first: wrcor"),
         ({"proxy": ["wrcor", "param"]}, "no proxy named 'param'.*closest first: params"),
