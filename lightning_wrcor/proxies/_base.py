@@ -24,7 +24,8 @@ class Needs:
         gates: bounded functions (sigmoid, tanh, softmax) count as non-linearities too.
         weights: the gradient with respect to each weight of convolutions and linear maps, 0 for none, else the number of
             parts of the batch for which it is given apart (1: the whole batch in one).
-        outputs: what convolutions and linear maps give, and the gradient with respect to that where there is one.
+        outputs: what convolutions and linear maps give.
+        output_gradients: the gradient with respect to that, in a pass that has gradients of weights.
         images: the gradient with respect to the images.
         activated: what non-linearities give.
         target: what is differentiated: the cross-entropy (``"loss"``), or the sum of all logits (``"logits"``).
@@ -35,6 +36,7 @@ class Needs:
     gates: bool = False
     weights: int = 0
     outputs: bool = False
+    output_gradients: bool = False
     images: bool = False
     activated: bool = False
     target: Literal["loss", "logits"] = "loss"
@@ -58,6 +60,7 @@ class Needs:
             gates=self.gates or other.gates,
             weights=max(self.weights, other.weights),
             outputs=self.outputs or other.outputs,
+            output_gradients=self.output_gradients or other.output_gradients,
             images=self.images or other.images,
             activated=self.activated or other.activated,
             target=self.target if self.backward else other.target,

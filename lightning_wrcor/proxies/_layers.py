@@ -82,8 +82,8 @@ class Layers:
             out = run(images, weight)
         if self._needs.outputs and call.depends:
             self._show(call, "output", out)
-            if out.requires_grad:
-                # A copy goes on: the network may overwrite it, and the observers may keep what they saw.
+            if self._needs.output_gradients and out.requires_grad:
+                # A copy goes on: the network may overwrite it, and who waits for the gradient keeps what it saw.
                 out.register_hook(partial(self._show, call, "gradient"))
                 out = out.clone()
         return out

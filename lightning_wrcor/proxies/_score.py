@@ -231,9 +231,6 @@ def _report(
             "gradients": main.details["gradients_used"],
         }
         report.responses_skipped = dict(main.details["skipped"])
-    report.notes += [
-        f"{name}: {note}" for name, result in results.measured.items() for note in result.details.get("notes", ())
-    ]
     if record is not None:
         _cover(report, record)
     return report

@@ -17,7 +17,6 @@ class WeightSums(Observer):
     def __init__(self, batch_size: int) -> None:
         super().__init__(batch_size)
         self._sums: list[Tensor] = []
-        self.calls: list[LayerCall] = []
 
     def see_weight(self, call: LayerCall, gradients: Sequence[Tensor]) -> None:
         """Keep four sums of one weight."""
@@ -25,7 +24,6 @@ class WeightSums(Observer):
         product = gradient * call.weight
         sums = (gradient.square().sum().sqrt(), product.abs().sum(), product.sum(), gradient.abs().max())
         self._sums.append(torch.stack([value.double() for value in sums]))
-        self.calls.append(call)
 
     def gather(self) -> Tensor:
         """``(weights, 4)`` in float64 on the CPU: the gradient's norm, sum abs(g w), sum g w, the largest abs(g)."""

@@ -126,7 +126,7 @@ class Fisher(Proxy):
 
     name = "fisher"
     # The graph must reach the first layer's output: weights have gradients too.
-    needs = Needs(labels=True, outputs=True, weights=1)
+    needs = Needs(labels=True, outputs=True, output_gradients=True, weights=1)
     observers = (_ChannelProducts, WeightSums)
 
     def measure(self, context: Context) -> float | Measurement:

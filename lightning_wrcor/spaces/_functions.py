@@ -14,11 +14,11 @@ from lightning_wrcor._config import closest
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def import_function(argument: str, path: str) -> Callable[..., Any]:
+def import_function(what: str, path: str) -> Callable[..., Any]:
     """The function that an import path leads to.
 
     Args:
-        argument: whose value the path is, for messages.
+        what: where the path was given; messages begin with it.
         path: ``"package.module.function"`` or ``"package.module:Class.function"``.
 
     Raises:
@@ -28,23 +28,23 @@ def import_function(argument: str, path: str) -> Callable[..., Any]:
     try:
         found: Any = importlib.import_module(module_name)
     except (ImportError, ValueError) as error:
-        raise ValueError(f"{argument}={path!r}: cannot import {module_name!r}: {error}") from error
+        raise ValueError(f"{what}: cannot import {module_name!r}: {error}") from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
             functions = [name for name, value in vars(found).items() if callable(value) and not name.startswith("_")]
             hint = f" Closest: {', '.join(closest(attribute, functions)[:5])}." if functions else ""
-            raise ValueError(f"{argument}={path!r}: {module_name!r} has no {attributes!r}.{hint}")
+            raise ValueError(f"{what}: {module_name!r} has no {attributes!r}.{hint}")
         found = getattr(found, attribute)
     if isinstance(found, nn.Module) or not callable(found):
-        raise ValueError(f"{argument}={path!r} must lead to a function; it leads to {found!r}.")
+        raise ValueError(f"{what}: {path!r} must lead to a function or class; it leads to {found!r}.")
     return found  # type: ignore[no-any-return]
 
 
 def describe_function(function: Callable[..., Any]) -> str:
-    """The import path of a function that can be imported, else a text in ``<>`` that says what it was."""
+    """The import path of a function that can be imported, else a text in ``<>`` that says what the object was."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if module and name and module != "__main__" and "<" not in name:
-        path = f"{module}{':' if '.' in name else '.'}{name}"
+        path = f"{module}:{name}"
         try:
             if import_function("", path) is function:
                 return path

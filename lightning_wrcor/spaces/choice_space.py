@@ -199,9 +199,9 @@ def _read_size(input_size: Any) -> tuple[int, int, int]:
 def _function(argument: str, given: Any) -> Callable[..., Any] | None:
     """The function itself; None for the text that is left of one that could not be stored."""
     if isinstance(given, str):
-        return None if is_description(given) else import_function(argument, given)
+        return None if is_description(given) else import_function(f"{argument}={given!r}", given)
     if isinstance(given, nn.Module) or not callable(given):
-        raise TypeError(f"{argument} is a function or its import path 'package.module.function'; got {given!r}.")
+        raise TypeError(f"{argument} is a function or its import path 'package.module:function'; got {given!r}.")
     return given  # type: ignore[no-any-return]
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
-import importlib
-import inspect
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_wrcor.inspection import Costs, count_costs
 from lightning_wrcor.spaces._base import FiniteSpace, Genotype
+from lightning_wrcor.spaces._functions import accepted, describe_function, import_function, is_description
 from lightning_wrcor.spaces._timm import check_timm_name, create_untrained, without_weights
 
 
@@ -97,7 +96,7 @@ class NetworkList(FiniteSpace):
         """
         name = self.parse(str(genotype))
         entry = self._entries[name]
-        if _is_description(entry):
+        if is_description(entry):
             raise ValueError(
                 f"Entry {name!r} was an object, {entry[1:-1]}, which text cannot hold: pass the object again, as "
                 f"NetworkList({{{name!r}: ...}})."
@@ -106,8 +105,8 @@ class NetworkList(FiniteSpace):
             return _copied(name, entry)
         if isinstance(entry, str) and ":" not in entry:
             return create_untrained(entry, num_classes, in_chans)
-        factory = _imported(name, entry) if isinstance(entry, str) else entry
-        network = factory(**_accepted(factory, {"num_classes": num_classes, "in_chans": in_chans}))
+        factory = import_function(f"Entry {name!r}", entry) if isinstance(entry, str) else entry
+        network = factory(**accepted(factory, {"num_classes": num_classes, "in_chans": in_chans}))
         if not isinstance(network, nn.Module):
             raise TypeError(f"The factory of entry {name!r} must return a torch.nn.Module; it returned {network!r}.")
         return network
@@ -161,14 +160,16 @@ class NetworkList(FiniteSpace):
     def config(self) -> dict[str, Any]:
         """The space as plain values; entries that are objects become text, under their names."""
         config = super().config()
-        texts = {name: entry if isinstance(entry, str) else _described(entry) for name, entry in self._entries.items()}
+        texts = {
+            name: entry if isinstance(entry, str) else describe_function(entry) for name, entry in self._entries.items()
+        }
         # Names that are the entries themselves need not be said twice.
         config["init_args"]["networks"] = list(texts) if list(texts) == list(texts.values()) else texts
         return config
 
 
 def _refuse_repeated(entries: Iterable[Any]) -> None:
-    counts = Counter(entry for entry in entries if isinstance(entry, str) and not _is_description(entry))
+    counts = Counter(entry for entry in entries if isinstance(entry, str) and not is_description(entry))
     repeated = [text for text, count in counts.items() if count > 1]
     if repeated:
         raise ValueError(f"Given more than once: {', '.join(repeated)}. Each network can be in the list once.")
@@ -200,7 +201,7 @@ def _check(name: Any, entry: Any) -> None:
     if not isinstance(name, str) or not name:
         raise TypeError(f"The names of the networks must be text that is not empty; got {name!r}.")
     if isinstance(entry, str):
-        if not _is_description(entry):
+        if not is_description(entry):
             _check_text(name, entry)
     elif not callable(entry):
         raise TypeError(
@@ -211,7 +212,7 @@ def _check(name: Any, entry: Any) -> None:
 
 def _check_text(name: str, entry: str) -> None:
     if ":" in entry:
-        _imported(name, entry)
+        import_function(f"Entry {name!r}", entry)
     elif any(character in entry for character in "*?["):
         raise ValueError(
             f"Entry {name!r} is a pattern, {entry!r}: a list takes exact names; TimmModels takes patterns."
@@ -221,36 +222,6 @@ def _check_text(name: str, entry: str) -> None:
             check_timm_name(entry)
         except ValueError as error:
             raise ValueError(f"Entry {name!r}: {error} An import path is 'package.module:function'.") from None
-
-
-def _imported(name: str, path: str) -> Callable[..., Any]:
-    """The factory that an import path names."""
-    module_name, _, attributes = path.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"Entry {name!r}: cannot import {module_name!r} of {path!r}: {error}") from error
-    for attribute in attributes.split("."):
-        if not hasattr(found, attribute):
-            close = difflib.get_close_matches(attribute, dir(found), n=5, cutoff=0.4)
-            hint = f" Closest: {', '.join(close)}." if close else ""
-            raise ValueError(f"Entry {name!r}: {module_name!r} has no {attributes!r}.{hint}")
-        found = getattr(found, attribute)
-    if isinstance(found, nn.Module) or not callable(found):
-        raise ValueError(
-            f"Entry {name!r}: {path!r} must be a function or class that returns a module; it is {found!r}."
-        )
-    return found  # type: ignore[no-any-return]
-
-
-def _accepted(factory: Callable[..., Any], arguments: dict[str, int]) -> dict[str, int]:
-    """The arguments that the factory's signature has by name."""
-    try:
-        parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # some built-in callables have no signature
-        return {}
-    by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return {name: value for name, value in arguments.items() if name in parameters and parameters[name].kind in by_name}
 
 
 def _weights_hash(network: nn.Module) -> str:
@@ -268,21 +239,3 @@ def _copied(name: str, network: nn.Module) -> nn.Module:
         return copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"Entry {name!r} cannot be copied: {error} Give a factory that builds it instead.") from error
-
-
-def _described(entry: Any) -> str:
-    """The import path of a factory that can be imported, else a text that says what the object was."""
-    module, name = getattr(entry, "__module__", None), getattr(entry, "__qualname__", None)
-    if not isinstance(entry, nn.Module) and module and name and module != "__main__" and "<" not in name:
-        try:
-            if _imported(name, f"{module}:{name}") is entry:
-                return f"{module}:{name}"
-        except ValueError:
-            pass  # defined where an import does not find it again, such as in a notebook
-    cls = type(entry)
-    what = f"function {module}.{name}" if name else f"object of {cls.__module__}.{cls.__qualname__}"
-    return f"<{what}>"
-
-
-def _is_description(entry: Any) -> bool:
-    return isinstance(entry, str) and entry.startswith("<") and entry.endswith(">")

@@ -251,7 +251,7 @@ def test_functions_come_back_from_their_paths():
     config = json.loads(json.dumps(given.config()))
     assert config["class_path"] == "lightning_wrcor.spaces.ChoiceSpace"
     paths = [config["init_args"][name] for name in ("factory", "valid", "layer_index")]
-    assert paths == [f"{HERE}.build", f"{HERE}.small_enough", f"{HERE}.by_pairs"]
+    assert paths == [f"{HERE}:build", f"{HERE}:small_enough", f"{HERE}:by_pairs"]
     again = get_space(config)
     assert again.config() == given.config()
     assert list(again) == list(given)

@@ -121,7 +121,7 @@ def test_names_are_unique_and_text_keeps_its_own():
         (["test_*"], ValueError, "TimmModels takes patterns"),
         ({"mine": "no_such_package:small"}, ValueError, "Entry 'mine': cannot import 'no_such_package'"),
         ({"mine": f"{__name__}:smal"}, ValueError, "Entry 'mine': .* has no 'smal'. Closest: small"),
-        ({"mine": f"{__name__}:PATH"}, ValueError, "must be a function or class"),
+        ({"mine": f"{__name__}:PATH"}, ValueError, "must lead to a function or class"),
         ({"mine": 3}, TypeError, "Entry 'mine' must be"),
         ({3: "test_resnet"}, TypeError, "names of the networks must be text"),
     ],
