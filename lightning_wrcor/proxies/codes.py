@@ -27,11 +27,11 @@ class _Codes(Observer):
         super().__init__(batch_size)
         self._broken: list[Tensor] = []
 
-    def codes(self, response: Tensor) -> Tensor:
-        """``(B, places)``: which are switched on."""
+    def rows(self, response: Tensor) -> Tensor:
+        """``(B, places)``: what is switched on where it is above 0."""
         rows = as_rows(response)
         self._broken.append(rows.max().isnan())  # the largest of some is NaN where one is
-        return rows > 0
+        return rows
 
     def require_numbers(self, context: Context, name: str) -> None:
         """Refuse a network with NaN where a non-linearity is.
@@ -56,13 +56,14 @@ class _Agreements(_Codes):
         """Add one response's places."""
         if part != "activation":
             return
-        # +1 and -1: their products sum to (alike - different), exactly (float32 counts to 2^24 without rounding).
-        signs = torch.where(self.codes(response), 1.0, -1.0)
-        places = signs.shape[1]
-        agreements = torch.zeros(len(signs), len(signs), dtype=torch.float64, device=signs.device)
-        for chunk in signs.split(2**23, dim=1):
-            agreements += (chunk @ chunk.T).double()
-        agreements = (agreements + places) / 2
+        rows = self.rows(response)
+        places = rows.shape[1]
+        both = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+        for part_of_rows in rows.split(2**24, dim=1):  # as far as float32 counts without rounding
+            codes = torch.gt(part_of_rows, 0, out=torch.empty_like(part_of_rows, dtype=torch.float32))
+            both += (codes @ codes.T).double()
+        ones = both.diagonal()
+        agreements = places - ones[:, None] - ones + 2 * both  # where neither is on, and where both are
         self.kernel = agreements if self.kernel is None else self.kernel + agreements
 
 
@@ -111,7 +112,7 @@ class _Patterns(_Codes):
         if part != "activation":
             return
         words = []
-        for rows in self.codes(response).split(64):
+        for rows in (self.rows(response) > 0).split(64):
             word = torch.zeros(rows.shape[1], dtype=torch.int64, device=rows.device)
             for bit, row in enumerate(rows):
                 word |= row.long() << bit
@@ -186,7 +187,7 @@ class _Crossings(_Codes):
     def see(self, call: Call, part: Literal["activation", "gradient"], response: Tensor) -> None:
         """Add one response's places."""
         if part == "activation":
-            codes = self.codes(response)
+            codes = self.rows(response) > 0
             self.count += int((codes[1:] != codes[:-1]).sum())
 
 

@@ -3,8 +3,8 @@
 Knows proxies and spaces by their contracts alone, and nothing of Lightning.
 """
 
+from lightning_wrcor.search._messages import SearchError as SearchError
 from lightning_wrcor.search._ranks import Ranks as Ranks
-from lightning_wrcor.search._search import SearchError as SearchError
 from lightning_wrcor.search._search import zero_shot_search as zero_shot_search
 from lightning_wrcor.search.constraints import Constraints as Constraints
 from lightning_wrcor.search.evaluation import Evaluation as Evaluation

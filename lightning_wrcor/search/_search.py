@@ -5,23 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
 from lightning_wrcor._random import derive_seed, own_random_numbers
 from lightning_wrcor.proxies import Proxy
-from lightning_wrcor.proxies._score import LOW_COVERAGE, Batch, check_batch
+from lightning_wrcor.proxies._score import Batch, check_batch
 from lightning_wrcor.search._evaluate import Candidate, Setting, count, count_classes, evaluate, read_proxies
+from lightning_wrcor.search._messages import SearchError, notes, nothing_found, too_many_failed, troubles
 from lightning_wrcor.search._ranks import Ranks
-from lightning_wrcor.search._votes import Votes, VotingProgress
+from lightning_wrcor.search._run import Run
+from lightning_wrcor.search._votes import VotingProgress
 from lightning_wrcor.search.constraints import COSTS, Constraints
 from lightning_wrcor.search.evaluation import Evaluation
 from lightning_wrcor.search.journal import Journal
-from lightning_wrcor.search.result import Funnel, SearchResult, library_versions
+from lightning_wrcor.search.result import SearchResult, library_versions
 from lightning_wrcor.search.strategies import ENUMERABLE, Strategy, get_strategy
 from lightning_wrcor.spaces import Space, get_space
 
@@ -32,10 +32,6 @@ REDRAWS = 1000
 
 FEW = 8
 """Candidates after which failures say something about the search, and not only about the candidate."""
-
-
-class SearchError(RuntimeError):
-    """A search that found no winner; the message says why and what to change."""
 
 
 def zero_shot_search(
@@ -88,7 +84,7 @@ def zero_shot_search(
     strategy = get_strategy(strategy)
     asked = budget is not None
     budget = strategy.default_budget if budget is None else budget
-    run = _Run(setting, strategy, budget, Constraints.read(constraints), ranks or Ranks(), journal)
+    run = Run(setting, strategy, budget, Constraints.read(constraints), ranks or Ranks(), journal, REDRAWS)
     # Seeded, so that a strategy or a space that draws from the global numbers still proposes the same everywhere.
     with own_random_numbers(derive_seed(seed, "search")):
         strategy.ranking = setting.ranking
@@ -123,50 +119,13 @@ def zero_shot_search(
         funnel=run.funnel,
         seconds=time.perf_counter() - start,
         versions=library_versions(),
-        notes=_notes(run),
+        notes=notes(run),
     )
     result.searched_space = setting.space
     return result
 
 
-@dataclass
-class _Run:
-    """What stays the same during a search, and what it has found."""
-
-    setting: Setting
-    strategy: Strategy
-    budget: int | None
-    constraints: Constraints
-    ranks: Ranks
-    journal: str | os.PathLike[str] | None = None
-    history: list[Evaluation] = field(default_factory=list)
-    funnel: Funnel = field(default_factory=Funnel)
-    seen: set[str] = field(default_factory=set)
-    known: dict[str, Evaluation] = field(default_factory=dict)
-    votes: Votes = field(init=False)
-    smallest: dict[str, int] = field(default_factory=dict)
-    largest: dict[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.votes = Votes(self.setting.proxies, self.setting.scored)
-
-    def open_journal(self) -> Journal | None:
-        """Rank zero opens the journal; all ranks learn what is in it, or that it cannot be used."""
-        if self.journal is None:
-            return None
-        journal, problem = None, None
-        if self.ranks.rank == 0:
-            try:
-                journal = Journal(self.journal, self.setting.identity())
-            except (OSError, ValueError) as error:
-                problem = error
-        self.known, problem = self.ranks.broadcast((journal.known if journal else {}, problem))
-        if problem is not None:
-            raise problem
-        return journal
-
-
-def _search(run: _Run, journal: Journal | None, bar: VotingProgress) -> None:
+def _search(run: Run, journal: Journal | None, bar: VotingProgress) -> None:
     while run.budget is None or len(run.history) < run.budget:
         left = run.strategy.generation if run.budget is None else run.budget - len(run.history)
         wanted = min(left, run.strategy.generation)
@@ -178,21 +137,21 @@ def _search(run: _Run, journal: Journal | None, bar: VotingProgress) -> None:
         run.strategy.tell(evaluations)
         failed = sum(row.status == "failed" for row in run.history)
         if len(run.history) >= FEW and failed > len(run.history) / 2:
-            raise SearchError(_too_many_failed(run.history))
+            raise SearchError(too_many_failed(run.history))
         if len(generation) < wanted:  # there are no others, or none was found
             break
     if not run.history:
-        raise SearchError(_nothing_found(run))
+        raise SearchError(nothing_found(run))
     if not run.funnel.scored:
-        troubles = _troubles(run.history, "dead", "failed")
-        raise SearchError(f"None of {len(run.history)} candidates got a finite score ({run.funnel}). {troubles}.")
+        reasons = troubles(run.history, "dead", "failed")
+        raise SearchError(f"None of {len(run.history)} candidates got a finite score ({run.funnel}). {reasons}.")
 
 
-def _collect(run: _Run, wanted: int, bar: VotingProgress) -> list[Candidate]:
+def _collect(run: Run, wanted: int, bar: VotingProgress) -> list[Candidate]:
     """Up to ``wanted`` new candidates that meet the constraints."""
     generation: list[Candidate] = []
     fruitless = 0
-    while len(generation) < wanted and (fruitless < REDRAWS or run.strategy.total is not None):
+    while len(generation) < wanted and (fruitless < run.redraws or run.strategy.total is not None):
         asked = run.strategy.ask(wanted - len(generation))
         if not asked:
             break
@@ -226,7 +185,7 @@ def _collect(run: _Run, wanted: int, bar: VotingProgress) -> list[Candidate]:
 
 
 def _score_generation(
-    run: _Run, generation: Sequence[Candidate], journal: Journal | None, bar: VotingProgress
+    run: Run, generation: Sequence[Candidate], journal: Journal | None, bar: VotingProgress
 ) -> list[Evaluation]:
     """Score a generation, shared over the ranks; results are exchanged often, so that none waits for minutes."""
     results: dict[str, Evaluation] = {}
@@ -257,11 +216,11 @@ def _score_generation(
         # The first few in the order of proposal, so that any number of ranks stops at the same.
         begun = [results[candidate.key] for candidate in generation[:FEW] if candidate.key in results]
         if not run.history and len(begun) == FEW and all(row.status == "failed" for row in begun):
-            raise SearchError(_too_many_failed(begun))
+            raise SearchError(too_many_failed(begun))
     return [results[candidate.key] for candidate in generation]
 
 
-def _write(run: _Run, journal: Journal | None, evaluations: Sequence[Evaluation]) -> None:
+def _write(run: Run, journal: Journal | None, evaluations: Sequence[Evaluation]) -> None:
     """Rank zero writes; if it cannot (a full disk), all ranks stop together, so that none waits for the others."""
     if run.journal is None:
         return
@@ -276,7 +235,7 @@ def _write(run: _Run, journal: Journal | None, evaluations: Sequence[Evaluation]
         raise problem
 
 
-def _check_same_network(run: _Run, known: Evaluation, candidate: Candidate) -> None:
+def _check_same_network(run: Run, known: Evaluation, candidate: Candidate) -> None:
     costs = candidate.costs
     if costs is not None and (known.params, known.macs, known.depth) != (costs.params, costs.macs, costs.depth):
         raise ValueError(
@@ -286,64 +245,7 @@ def _check_same_network(run: _Run, known: Evaluation, candidate: Candidate) -> N
         )
 
 
-def _record(run: _Run, evaluation: Evaluation, bar: VotingProgress) -> None:
+def _record(run: Run, evaluation: Evaluation, bar: VotingProgress) -> None:
     name = "scored" if evaluation.status == "ok" else evaluation.status
     setattr(run.funnel, name, getattr(run.funnel, name) + 1)
     bar.update(run.funnel, evaluation.score, evaluation.name)
-
-
-def _notes(run: _Run) -> list[str]:
-    """What a reader of the result should know."""
-    notes = []
-    if run.budget is not None and len(run.history) < run.budget:
-        ended = f"The search ended after {len(run.history)} of {run.budget} candidates"
-        why = (
-            f"{REDRAWS} in a row were rejected or repeated" if run.strategy.total is None else "the space has no others"
-        )
-        notes.append(f"{ended}: {why}.")
-    if run.funnel.failed:
-        troubles = _troubles(run.history, "failed")
-        notes.append(f"{run.funnel.failed} of {len(run.history)} candidates could not be scored. {troubles}.")
-    scored = [row.details for row in run.history if row.status == "ok"]
-    low = sum(details.get("coverage", 1.0) < LOW_COVERAGE for details in scored)
-    if low:
-        notes.append(
-            f"Warning: for {low} of {len(scored)} candidates less than {LOW_COVERAGE:.0%} of the non-linearities was seen."
-        )
-    if run.setting.space.mixed_depth and any(details.get("depth_normalised") is False for details in scored):
-        raw = next((one.name for one in run.setting.scored if hasattr(one, "depth_normalised")), run.setting.ranking[0])
-        notes.append(
-            f"Warning: these are raw {raw} scores of networks that differ in depth, so they mostly count depth; use "
-            "depth_normalised=True."
-        )
-    return [*notes, *run.votes.notes()]
-
-
-def _too_many_failed(history: Sequence[Evaluation]) -> str:
-    failed = [row for row in history if row.status == "failed"]
-    return (
-        f"{len(failed)} of {len(history)} candidates could not be scored, so the search stopped. "
-        f"{_troubles(failed, 'failed')}. First such candidate: {failed[0].name}."
-    )
-
-
-def _troubles(history: Iterable[Evaluation], *statuses: str) -> str:
-    """The most common reasons."""
-    reasons = Counter(row.reason for row in history if row.status in statuses).most_common(3)
-    return "Most common reasons: " + "; ".join(
-        f"{reason} ({times} time{'s' * (times > 1)})" for reason, times in reasons
-    )
-
-
-def _nothing_found(run: _Run) -> str:
-    if not run.funnel.sampled:
-        return f"The space is empty: {run.setting.space!r} proposed no candidate."
-    tried = run.funnel.sampled - run.funnel.repeated
-    rejected = ", ".join(f"{name} rejects {times}" for name, times in run.funnel.rejected.items())
-    found = ["Smallest found: " + ", ".join(f"{name} {value:,}" for name, value in run.smallest.items())]
-    if any(name.startswith("min_") for name in run.funnel.rejected):
-        found.append("largest: " + ", ".join(f"{name} {value:,}" for name, value in run.largest.items()))
-    return (
-        f"No candidate meets the constraints {run.constraints.to_dict()}: of {tried} different ones, {rejected}. "
-        f"{'; '.join(found)}. Loosen the constraints, or widen the space."
-    )

@@ -1,0 +1,57 @@
+"""A search that is under way: what it was asked for, and what it has found."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from lightning_wrcor.search._evaluate import Setting
+from lightning_wrcor.search._ranks import Ranks
+from lightning_wrcor.search._votes import Votes
+from lightning_wrcor.search.constraints import Constraints
+from lightning_wrcor.search.evaluation import Evaluation
+from lightning_wrcor.search.journal import Journal
+from lightning_wrcor.search.result import Funnel
+from lightning_wrcor.search.strategies import Strategy
+
+
+@dataclass
+class Run:
+    """What stays the same during a search, and what it has found.
+
+    Attributes:
+        redraws: candidates in a row that may be rejected or repeated where a search has no end.
+    """
+
+    setting: Setting
+    strategy: Strategy
+    budget: int | None
+    constraints: Constraints
+    ranks: Ranks
+    journal: str | os.PathLike[str] | None
+    redraws: int
+    history: list[Evaluation] = field(default_factory=list)
+    funnel: Funnel = field(default_factory=Funnel)
+    seen: set[str] = field(default_factory=set)
+    known: dict[str, Evaluation] = field(default_factory=dict)
+    votes: Votes = field(init=False)
+    smallest: dict[str, int] = field(default_factory=dict)
+    largest: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.votes = Votes(self.setting.proxies, self.setting.scored)
+
+    def open_journal(self) -> Journal | None:
+        """Rank zero opens the journal; all ranks learn what is in it, or that it cannot be used."""
+        if self.journal is None:
+            return None
+        journal, problem = None, None
+        if self.ranks.rank == 0:
+            try:
+                journal = Journal(self.journal, self.setting.identity())
+            except (OSError, ValueError) as error:
+                problem = error
+        self.known, problem = self.ranks.broadcast((journal.known if journal else {}, problem))
+        if problem is not None:
+            raise problem
+        return journal
