@@ -3,16 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any, NoReturn
 
+import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import lightning_wrcor  # noqa: F401  (bare class names on the command line)
+from lightning_wrcor._mistakes import check_types, end, sentence, told_plainly, with_tracebacks
+from lightning_wrcor._search_trainer import SearchTrainer
 from lightning_wrcor.callback import ZeroShotSearch
 from lightning_wrcor.data import DigitsData, ImageFolderData
 from lightning_wrcor.module import ZeroShotSearchModule
 
-__all__ = ["DigitsData", "ImageFolderData", "ZeroShotSearch", "ZeroShotSearchModule", "main"]
+__all__ = [
+    "DigitsData",
+    "ImageFolderData",
+    "ZeroShotSearch",
+    "ZeroShotSearchModule",
+    "check_types",
+    "main",
+    "told_plainly",
+]
+
+
+class _Parser(LightningArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """One message in the place of all options and a tree of types."""
+        if not self.exit_on_error or with_tracebacks():
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        end(sentence(message, [action.dest for action in parser._actions]))
+
+
+class _CLI(LightningCLI):
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Those of the Trainer, and ``search``, with the arguments that the command line does not have."""
+        known = LightningCLI.subcommands()
+        return {**known, "search": known["fit"]}
+
+    def instantiate_classes(self) -> None:
+        """Make model, data and Trainer of the configuration."""
+        with told_plainly():
+            super().instantiate_classes()
+        self._let_callback_write_configurations()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with told_plainly():
+            super()._run_subcommand(subcommand)
+
+    def _let_callback_write_configurations(self) -> None:
+        callbacks = self._get(self.config_init, "trainer", {}).get("callbacks") or []
+        places = [place for place, one in enumerate(callbacks) if isinstance(one, ZeroShotSearch)]
+        if len(places) == 1:
+            text = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_none=False)
+            listed = yaml.safe_load(text)["trainer"]["callbacks"]
+            listed = listed if isinstance(listed, list) else [listed]
+            callbacks[places[0]].as_configuration = partial(_with_winner, listed, places[0])
+
+
+def _with_winner(callbacks: list[dict[str, Any]], place: int, chosen: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that replaces the callbacks by themselves, one of them with the winner."""
+    searching = {**callbacks[place], "init_args": {**callbacks[place]["init_args"], **chosen}}
+    return {"trainer": {"callbacks": [*callbacks[:place], searching, *callbacks[place + 1 :]]}}
 
 
 def main(args: Sequence[str] | None = None) -> LightningCLI:
@@ -20,17 +75,20 @@ def main(args: Sequence[str] | None = None) -> LightningCLI:
 
     Model and data are given by class path (``--model ZeroShotSearchModule``, your own as ``package.module.Class``), and so
     are callbacks and search spaces. ``${...}`` in a file refers to other values of it. ``--optimizer`` does not exist:
-    an optimiser made from a network that is about to be replaced would train nothing.
+    an optimiser made from a network that is about to be replaced would train nothing. ``search`` takes what ``fit``
+    takes, and stops where the winner is known.
 
     Args:
         args: the command line; None takes it from the process.
     """
-    return LightningCLI(
+    return _CLI(
         LightningModule,
         LightningDataModule,
+        trainer_class=SearchTrainer,
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
-        parser_kwargs={"parser_mode": "omegaconf"},
+        parser_class=_Parser,
+        parser_kwargs={"parser_mode": "omegaconf", "prog": "python -m lightning_wrcor"},
         args=list(args) if args is not None else None,
     )

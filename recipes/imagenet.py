@@ -27,49 +27,73 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lightning_wrcor import DigitsData, ImageFolderData, ZeroShotSearchModule
+from lightning_wrcor.cli import check_types, told_plainly
 from lightning_wrcor.search import Constraints
 from lightning_wrcor.spaces import get_space
 
 HERE = Path(__file__).parent
+TOP: dict[str, type] = {"budget": int, "seed": int, "output": str, "compare_random": int}
+OWN = {"callbacks", "default_root_dir", "logger"}
+"""Arguments of the Trainer that the recipe gives."""
 
 
 def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     """The defaults, then the files, then the dotted values, all checked."""
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        sys.exit()
     files = [argument for argument in arguments if "=" not in argument]
     for file in files:
         if not Path(file).is_file():
-            sys.exit(f"There is no file {file!r}. Arguments are YAML files and key=value pairs.\n\n{__doc__}")
+            sys.exit(f"There is no file {file!r}. Arguments are YAML files and key=value pairs (--help says more).")
     try:
         given = [OmegaConf.load(file) for file in files]
         given.append(OmegaConf.from_dotlist([argument for argument in arguments if "=" in argument]))
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        sys.exit(f"The configuration cannot be read: {error}")
-    for part in given:
-        _lift_init_args(part)
-    user = OmegaConf.merge(*given)
-    defaults = "imagenet.yaml" if OmegaConf.select(user, "data.root") is not None else "digits.yaml"
+        sys.exit(f"The configuration cannot be read: {' '.join(str(error).split())}")
+    try:
+        user = OmegaConf.merge(*map(_lifted, given))
+        defaults = "imagenet.yaml" if OmegaConf.select(user, "data.root") is not None else "digits.yaml"
+        config = OmegaConf.load(HERE / defaults)
+        space = OmegaConf.select(user, "model.space")
+        if space is not None and not (isinstance(space, DictConfig) and "class_path" not in space):
+            config.model.pop("space")  # the arguments of the default space are not those of another
+        plain = OmegaConf.to_container(OmegaConf.merge(config, user), resolve=True)
+    except (OmegaConfBaseException, TypeError) as error:
+        sys.exit(f"The files and values do not fit together: {str(error).splitlines()[0]}")
+    data = ImageFolderData if "root" in plain["data"] else DigitsData
+    sections: dict[str, type] = {"data": data, "model": ZeroShotSearchModule, "trainer": Trainer}
+    _check_keys("", plain, [*TOP, *sections])
+    for own in OWN & set(plain["trainer"]):
+        sys.exit(f"trainer.{own} is no setting: the recipe gives the Trainer its own.")
+    for section, target in sections.items():
+        _check_keys(f"{section}.", plain[section], list(inspect.signature(target).parameters))
+    check_types(plain, {**TOP, **sections})
+    if plain["compare_random"] < 0:
+        sys.exit(f"compare_random is a number of networks, 0 or more; got {plain['compare_random']}.")
     if defaults == "digits.yaml":
         rank_zero_info(
             "No ImageNet folder was given (data.root=...): the whole pipeline runs on scikit-learn's digits."
         )
-    config = OmegaConf.load(HERE / defaults)
-    space = OmegaConf.select(user, "model.space")
-    if space is not None and not (isinstance(space, DictConfig) and "class_path" not in space):
-        config.model.pop("space")  # the arguments of the default space are not those of another
-    config = OmegaConf.merge(config, user)
-    plain = OmegaConf.to_container(config, resolve=True)
-    data = ImageFolderData if "root" in plain["data"] else DigitsData
-    _check_keys("", plain, ["budget", "seed", "output", "compare_random", "data", "model", "trainer"])
-    for section, target in (("data", data), ("model", ZeroShotSearchModule), ("trainer", Trainer)):
-        _check_keys(f"{section}.", plain[section], list(inspect.signature(target).parameters))
     return plain
 
 
-def _lift_init_args(part: DictConfig) -> None:
-    """Files in the Lightning CLI's form (``selected.yaml``) name the arguments one level deeper."""
-    model = part.get("model") if isinstance(part, DictConfig) else None
-    if isinstance(model, DictConfig) and "init_args" in model:
-        part.model = model.init_args
+def _lifted(part: DictConfig) -> DictConfig:
+    """A file as this recipe has it: ``selected.yaml`` and other files of the Lightning CLI keep arguments elsewhere."""
+    if not isinstance(part, DictConfig):
+        sys.exit(f"A file has sections with names and values; got {part}.")
+    for section in ("data", "model", "trainer"):
+        value = part.get(section, {})
+        if not isinstance(value, (dict, DictConfig)):
+            sys.exit(f"{section} is a section, with values {section}.name=value; got {value}.")
+    if set(part) == {"space", "genotype"}:  # the callback's winner
+        return OmegaConf.create({"model": part})
+    for callback in OmegaConf.select(part, "trainer.callbacks") or []:  # the same, from the command line
+        if OmegaConf.select(callback, "init_args.genotype") is not None:
+            return OmegaConf.create({"model": {key: callback.init_args[key] for key in ("space", "genotype")}})
+    if OmegaConf.select(part, "model.init_args") is not None:
+        part.model = part.model.init_args
+    return part
 
 
 def _check_keys(where: str, section: dict[str, Any], known: list[str]) -> None:
@@ -88,11 +112,10 @@ def train(config: dict[str, Any], name: str, **model: Any) -> tuple[ZeroShotSear
     output = Path(config["output"])
     checkpoint = ModelCheckpoint(monitor="val/top1", mode="max", save_last=True, filename="best")
     trainer = Trainer(
-        **config["trainer"],
+        **{"log_every_n_steps": 10, **config["trainer"]},
         default_root_dir=output,
         logger=CSVLogger(output, name=name),
         callbacks=[checkpoint, LearningRateMonitor()],
-        log_every_n_steps=10,
     )
     trainer.fit(module, datamodule=data)
     (tested,) = trainer.test(module, datamodule=data, ckpt_path="best", verbose=False)
@@ -117,8 +140,13 @@ def random_genotypes(config: dict[str, Any], winner: str, count: int) -> list[st
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """The command; a setting that cannot work ends it with one message."""
+    with told_plainly():
+        return run(read_config(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(config: dict[str, Any]) -> dict[str, Any]:
     """Search, train, test; returns and writes the figures."""
-    config = read_config(sys.argv[1:] if arguments is None else arguments)
     module, trainer, accuracy = train(config, "winner")
     assert module.winner is not None
     figures: dict[str, Any] = {"winner": module.winner.to_dict(), "test_top1": accuracy, "random": []}

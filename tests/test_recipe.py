@@ -117,11 +117,73 @@ def test_real_jpegs_under_two_processes(data: Path) -> None:
         (["data.batchsize=3"], r"Did you mean data\.batch_size\?"),
         (["nothere.yaml"], r"There is no file 'nothere\.yaml'"),
         (["model={"], "cannot be read"),
+        (["trainer=[1]"], r"trainer is a section, with values trainer\.name=value; got \[1\]"),
+        (["data=3"], r"data is a section, with values data\.name=value; got 3"),
+        (["budget=${nothing}"], "Interpolation key 'nothing' not found"),
+        (["compare_random=-1"], "compare_random is a number of networks, 0 or more; got -1"),
+        (["trainer.logger=false"], r"trainer\.logger is no setting: the recipe gives the Trainer its own"),
     ],
 )
 def test_mistakes_in_the_configuration(arguments: list[str], sentence: str) -> None:
-    with pytest.raises(SystemExit, match=sentence):
+    with pytest.raises(SystemExit, match=sentence) as stop:
         recipe(*arguments)
+    assert "\n" not in str(stop.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("budget=abc", "budget: expected int, got 'abc'"),
+        ("budget=0", "A budget is the number of candidates that are scored, at least 1; got 0."),
+        ("output=", "output has no value."),
+        ("model.lr=abc", "model.lr: expected float, got 'abc'"),
+        ("model.schedule=linear", "model.schedule: expected one of 'cosine', 'constant', got 'linear'"),
+        ("model.space=nasbench20", "There is no search space 'nasbench20'. There are: nasbench201,"),
+        ("model.proxy=wrcorr", "There is no proxy named 'wrcorr'. Proxies, closest first: wrcor,"),
+        ("model.constraints.max_params=-3", "The constraint max_params=-3 is negative."),
+        ("model.optimizer=sdg", "timm has no optimiser named 'sdg'."),
+        ("trainer.devices=foo", "`devices` selected with `CPUAccelerator` should be an int > 0."),
+        ("trainer.max_epochs=abc", "trainer.max_epochs: expected int or null, got 'abc'"),
+        ("data.image_size=abc", "data.image_size: expected int, got 'abc'"),
+        ("data.root=nowhere", "There is no folder 'nowhere' (root of the images)."),
+    ],
+)
+def test_wrong_values_are_told_in_one_line(capsys: pytest.CaptureFixture[str], argument: str, said: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        recipe("trainer.accelerator=cpu", argument)
+    assert stop.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.removeprefix("error: ").startswith(said)
+
+
+def test_errors_inside_training_keep_their_traceback() -> None:
+    with pytest.raises(RuntimeError, match="label_smoothing must be between"):
+        recipe(*CELLS, *QUICK, "data.image_size=8", "model.label_smoothing=7", "model.journal=null")
+
+
+WINNER = {
+    "space": {"class_path": "lightning_wrcor.spaces.NASBench201", "init_args": {"width": 4, "cells": 1}},
+    "genotype": "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|",
+}
+SEARCHING = {"class_path": "lightning_wrcor.ZeroShotSearch", "init_args": {"budget": 3, "batch_size": 8, **WINNER}}
+
+
+@pytest.mark.parametrize(
+    "selected",
+    [
+        {"model": {"init_args": WINNER}},
+        WINNER,
+        {"trainer": {"callbacks": [{"class_path": "lightning.pytorch.callbacks.Timer"}, SEARCHING]}},
+    ],
+    ids=["the module's", "the callback's", "the callback's from the command line"],
+)
+def test_every_form_of_selected_yaml(selected: dict[str, Any]) -> None:
+    Path("selected.yaml").write_text(yaml.safe_dump(selected))
+    config = runpy.run_path(str(RECIPES / "imagenet.py"))["read_config"](["selected.yaml", "data.image_size=8"])
+    assert config["model"]["space"] == WINNER["space"]
+    assert config["model"]["genotype"] == WINNER["genotype"]
+    assert config["trainer"]["max_epochs"] == 6, "the rest is the recipe's"
+    assert "callbacks" not in config["trainer"]
 
 
 def test_settings_were_found() -> None:
