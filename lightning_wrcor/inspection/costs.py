@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from lightning_wrcor.inspection._meta import QuickMeta
 from lightning_wrcor.inspection.tracer import Call, Tracer
 
 
@@ -45,16 +48,23 @@ def count_costs(network: nn.Module, input_size: tuple[int, int, int]) -> Costs:
         return tensor
 
     image = torch.zeros(1, *input_size, **where_it_lives(network))
+    counter, tracer = _FlopCounter(), Tracer(network, unchanged)
+    with evaluating(network), torch.no_grad(), QuickMeta(), counter, tracer:
+        network(image)
+    params = sum(parameter.numel() for parameter in network.parameters())
+    return Costs(params, counter.flops // 2, len(tracer.calls))
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every module is in the mode it was in."""
     modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
-        with torch.no_grad(), _FlopCounter() as counter, Tracer(network, unchanged) as tracer:
-            network(image)
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
-    params = sum(parameter.numel() for parameter in network.parameters())
-    return Costs(params, counter.flops // 2, len(tracer.calls))
 
 
 def where_it_lives(network: nn.Module) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union
 from torch import nn
 
 from lightning_wrcor._config import Configurable
-from lightning_wrcor.inspection import Costs, count_costs
+from lightning_wrcor.inspection import Costs, count_costs, peak_activation_bytes
 from lightning_wrcor.spaces._drawing import Drawing, costs_table
+from lightning_wrcor.spaces._without_weights import without_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,12 +127,33 @@ class Space(Configurable, ABC):
 
         By default the network is built and run on the meta device; spaces with a closed form override this.
         """
-        import torch
-
         size = input_size or self.input_size
-        with torch.device("meta"):
-            network = self.build(genotype, num_classes=num_classes, in_chans=size[0])
-        return count_costs(network, size)
+        return without_weights(
+            lambda: self.build(genotype, num_classes=num_classes, in_chans=size[0]),
+            lambda network: count_costs(network, size),
+        )
+
+    def resolution(self, genotype: Genotype) -> int | None:
+        """Height and width in pixels that the network brings images to; None (the default) where it takes any."""
+        return None
+
+    def peak_memory(
+        self, genotype: Genotype, input_size: tuple[int, int, int] | None = None, num_classes: int = 1000
+    ) -> int:
+        """Bytes that the activations of one image take at most, `lightning_wrcor.inspection.peak_activation_bytes`.
+
+        The network is built and run without its weights, which takes milliseconds to tenths of a second.
+
+        Args:
+            genotype: a member of this space.
+            input_size: ``(channels, height, width)`` of one image; by default the space's own.
+            num_classes: width of the logits.
+        """
+        size = input_size or self.input_size
+        return without_weights(
+            lambda: self.build(genotype, num_classes=num_classes, in_chans=size[0]),
+            lambda network: peak_activation_bytes(network, size),
+        )
 
     def draw(self, genotype: Genotype, *, width: float = 7.0) -> Figure:
         """Draw the genotype: its cells as graphs, its stages or choices as a table, or else its name and its costs.

@@ -13,7 +13,8 @@ from lightning_wrcor.inspection import Costs, count_costs
 from lightning_wrcor.spaces._base import Genotype
 from lightning_wrcor.spaces._choices import Choice, ChoicesSpace, Value, as_text, read_stages, read_values
 from lightning_wrcor.spaces._drawing import Drawing, Table
-from lightning_wrcor.spaces._timm import with_act_layer, without_weights
+from lightning_wrcor.spaces._timm import with_act_layer
+from lightning_wrcor.spaces._without_weights import without_weights
 from lightning_wrcor.spaces.timm_models import _OWN_ARGUMENTS
 
 

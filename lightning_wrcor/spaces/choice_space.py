@@ -12,7 +12,7 @@ from lightning_wrcor.inspection import Costs, count_costs
 from lightning_wrcor.spaces._base import Genotype
 from lightning_wrcor.spaces._choices import Choice, ChoicesSpace, Value, as_text, read_values
 from lightning_wrcor.spaces._functions import accepted, check_call, describe_function, import_function, is_description
-from lightning_wrcor.spaces._timm import without_weights
+from lightning_wrcor.spaces._without_weights import without_weights
 
 _OWN = ("num_classes", "in_chans")
 

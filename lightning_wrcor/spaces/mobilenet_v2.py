@@ -166,6 +166,10 @@ class MobileNetV2(Space):
         values[position] = rng.choice([choice for choice in choices if choice != values[position]])
         return (others[0], others[1], tuple(tuple(stage) for stage in stages), others[2])
 
+    def resolution(self, genotype: Genotype) -> int:
+        """Height and width of the images in pixels, which are part of the genotype."""
+        return self._read(genotype).resolution
+
     def places(self) -> tuple[tuple[Genotype, ...], ...]:
         """The resolution, the widths of stem and head, all strides at once, and five numbers of each stage."""
         whole = (self.resolutions, tuple(self._width_steps[0]), tuple(self._head_steps), tuple(self._stride_patterns))

@@ -18,7 +18,8 @@ from torch.nn.parameter import is_lazy
 from lightning_wrcor.inspection import Costs, count_costs
 from lightning_wrcor.spaces._base import FiniteSpace, Genotype
 from lightning_wrcor.spaces._functions import accepted, describe_function, import_function, is_description
-from lightning_wrcor.spaces._timm import check_timm_name, create_untrained, without_weights
+from lightning_wrcor.spaces._timm import check_timm_name, create_untrained
+from lightning_wrcor.spaces._without_weights import without_weights
 
 
 class NetworkList(FiniteSpace):

@@ -18,8 +18,8 @@ from lightning_wrcor.spaces._timm import (
     family,
     matching,
     with_act_layer,
-    without_weights,
 )
+from lightning_wrcor.spaces._without_weights import without_weights
 
 _OWN_ARGUMENTS = {
     "num_classes": "it comes with each call of build",

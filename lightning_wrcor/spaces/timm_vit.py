@@ -10,8 +10,8 @@ from torch import nn
 from lightning_wrcor.inspection import Costs, count_costs
 from lightning_wrcor.spaces._base import Genotype
 from lightning_wrcor.spaces._choices import Choice, Value
-from lightning_wrcor.spaces._timm import without_weights
 from lightning_wrcor.spaces._timm_blocks import TimmBlocks, ratios, whole
+from lightning_wrcor.spaces._without_weights import without_weights
 
 
 class TimmViT(TimmBlocks):

@@ -106,6 +106,18 @@ class UnionSpace(Space):
         _, space, own = self._read(genotype)
         return space.costs(own, input_size or self.input_size, num_classes)
 
+    def resolution(self, genotype: Genotype) -> int | None:
+        """As the genotype's own space says."""
+        _, space, own = self._read(genotype)
+        return space.resolution(own)
+
+    def peak_memory(
+        self, genotype: Genotype, input_size: tuple[int, int, int] | None = None, num_classes: int = 1000
+    ) -> int:
+        """As the genotype's own space counts."""
+        _, space, own = self._read(genotype)
+        return space.peak_memory(own, input_size or self.input_size, num_classes)
+
     def _read(self, genotype: Genotype) -> tuple[str, Space, Genotype]:
         if not isinstance(genotype, tuple) or len(genotype) != 2 or not isinstance(genotype[0], str):
             raise ValueError(f"A genotype of a union is (name of a space, genotype); got {genotype!r}.")
