@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from torch import nn
 from lightning_wrcor import _trainer
 from lightning_wrcor._reach import unreached_parameters
 from lightning_wrcor.search import SearchResult, Winner
+
+LAID_OVER = "given after the configuration (fit --config config.yaml --config selected.yaml, or to the recipe)"
+"""What a ``selected.yaml`` in the form of the command line's files is good for."""
 
 
 def find_network(pl_module: LightningModule, attribute: str | None) -> str:
@@ -48,6 +52,25 @@ def find_network(pl_module: LightningModule, attribute: str | None) -> str:
             "module's configure_model(), which runs after the search, or compile the whole LightningModule."
         )
     return attribute
+
+
+def find_classes(trainer: Trainer, pl_module: LightningModule, network: object) -> int:
+    """The number of classes, as the data module, the module or its network say it.
+
+    Raises:
+        MisconfigurationException: when none of them does.
+    """
+    for holder in (trainer.datamodule, pl_module, network):  # type: ignore[attr-defined]
+        found = getattr(holder, "num_classes", None)
+        if isinstance(found, int):
+            return found
+    stored = pl_module.hparams.get("num_classes") if isinstance(pl_module.hparams, Mapping) else None
+    if isinstance(stored, int):
+        return stored
+    linear = [m for m in network.modules() if isinstance(m, nn.Linear)] if isinstance(network, nn.Module) else []
+    if linear:
+        return linear[-1].out_features
+    raise MisconfigurationException("The number of classes is not known; pass ZeroShotSearch(num_classes=...).")
 
 
 def freeze_unreached(network: nn.Module, input_size: tuple[int, int, int]) -> None:

@@ -16,39 +16,23 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SequentialSampler, Subset
 
 from lightning_wrcor._random import own_random_numbers
-from lightning_wrcor.search import CHECKPOINT_KEY, Ranks, Winner
+from lightning_wrcor.search import CHECKPOINT_KEY, Winner
+from lightning_wrcor.search._ranks import TorchRanks
 
 Read = Callable[[Any], tuple[Tensor, Tensor]]
 """Turns a batch of the user's loader into ``(images, labels)``."""
 
 
-class TrainerRanks(Ranks):
+class TrainerRanks(TorchRanks):
     """The Trainer's processes."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.rank = trainer.global_rank
-        self.world_size = trainer.world_size
-        if self.world_size > 1 and not torch.distributed.is_initialized():
+        if trainer.world_size > 1 and not torch.distributed.is_initialized():
             raise MisconfigurationException(
-                f"{type(trainer.strategy).__name__} runs {self.world_size} processes without torch.distributed, which the "
-                "search shares its scores through. Search on one device first and train with genotype=..."
+                f"{type(trainer.strategy).__name__} runs {trainer.world_size} processes without torch.distributed, which "
+                "the search shares its scores through. Search on one device first and train with genotype=..."
             )
-
-    def gather(self, items: list[Any]) -> list[list[Any]]:
-        """What every process gave, in order of rank."""
-        if self.world_size == 1:
-            return [items]
-        gathered: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(gathered, items)
-        return gathered
-
-    def broadcast(self, value: Any) -> Any:
-        """What rank 0 gave."""
-        if self.world_size == 1:
-            return value
-        held = [value]
-        torch.distributed.broadcast_object_list(held, src=0)
-        return held[0]
+        super().__init__(trainer.global_rank, trainer.world_size)
 
 
 def requested_checkpoint(trainer: Trainer) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_wrcor import __version__, _trainer
-from lightning_wrcor._handover import check_optimisers, find_network, freeze_unreached, report_winner
+from lightning_wrcor import __version__, _handover, _trainer
 from lightning_wrcor._random import derive_seed
 from lightning_wrcor.proxies import Proxy, get_proxy
-from lightning_wrcor.search import Constraints, SearchResult, Strategy, Winner, get_strategy, zero_shot_search
+from lightning_wrcor.search import Constraints, Racing, SearchResult, Strategy, Winner, get_strategy, zero_shot_search
 from lightning_wrcor.spaces import Space, get_space
 
 _IMAGES = ("image", "images", "img", "pixel_values", "input", "inputs", "x")
@@ -41,7 +40,7 @@ class ZeroShotSearch(Callback):
         proxy: what scores them; a proxy's name, a proxy, or several, of which the first ranks.
         strategy: who is scored next; ``random``, ``exhaustive`` or a strategy.
         budget: candidates that are scored; None is the strategy's own default (100 for random search).
-        constraints: bounds on parameters, MACs and depth.
+        constraints: bounds on parameters, MACs, depth, resolution, memory of activations and latency.
         attribute: attribute of the LightningModule that holds the network; found by itself where there is only one.
         batch_size: images in the probe batch, drawn from the training data.
         seed: seed of the search: of the probe batch, the strategy and every candidate's weights.
@@ -49,6 +48,7 @@ class ZeroShotSearch(Callback):
         genotype: text of a known winner (as ``selected.yaml`` has it): it is installed without a search.
         journal: file to which every score is appended, so that an interrupted search goes on; ``auto`` names one after
             the search in the Trainer's default folder, None writes none.
+        racing: score the best again with fresh weights, and install the cheapest that keeps up; None: the best score.
 
     Attributes:
         result: the search's result, None where no search was needed.
@@ -74,6 +74,7 @@ class ZeroShotSearch(Callback):
         num_classes: int | None = None,
         genotype: str | None = None,
         journal: str | None = "auto",
+        racing: Racing | dict[str, Any] | None = None,
     ) -> None:
         self.space = get_space(space)
         self.proxy = [get_proxy(one) for one in proxy] if isinstance(proxy, list) else get_proxy(proxy)
@@ -86,6 +87,7 @@ class ZeroShotSearch(Callback):
         self.num_classes = num_classes
         self.genotype = genotype
         self.journal = journal
+        self.racing = Racing.read(racing)
         if batch_size < 2:
             raise ValueError(f"A probe batch has at least 2 images (64 is usual); got batch_size={batch_size}.")
         if budget is not None and budget < 1:
@@ -95,6 +97,8 @@ class ZeroShotSearch(Callback):
         self.result: SearchResult | None = None
         self.winner: Winner | None = None
         self._network: nn.Module | None = None
+        # The command line sets it: a winner's arguments in the form of its files.
+        self.as_configuration: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     @property
     def state_key(self) -> str:
@@ -145,7 +149,7 @@ class ZeroShotSearch(Callback):
                 f"The training images are {images.dtype}; if the module converts them in a transfer hook, do the same in an "
                 "overridden ZeroShotSearch.read_batch(batch)."
             )
-        classes = num_classes or self._find_classes(trainer, pl_module, labels)
+        classes = num_classes or self._classes(trainer, pl_module)
         fast = _trainer.is_fast_dev_run(trainer)
         strategy_budget = self.strategy.default_budget if self.budget is None else self.budget
         budget = min(2, strategy_budget or 2) if fast else self.budget
@@ -161,6 +165,7 @@ class ZeroShotSearch(Callback):
             seed=self.seed,
             num_classes=classes,
             journal=None if fast else self._journal_path(trainer, images, labels, classes),
+            racing=Racing(2, 2) if fast and self.racing else self.racing,
             progress=trainer.progress_bar_callback is not None,
             ranks=_trainer.TrainerRanks(trainer),
         )
@@ -205,7 +210,7 @@ class ZeroShotSearch(Callback):
             )
         attribute = self.attribute or (self.winner.attribute if self.winner else None)
         if self.winner is None and stage == "fit":
-            attribute = find_network(pl_module, self.attribute)
+            attribute = _handover.find_network(pl_module, self.attribute)
             if trainer.is_global_zero and _trainer.starts_processes_by_spawning(trainer):
                 rank_zero_warn(
                     "With a spawning strategy the trained winner stays in the child processes; go on from "
@@ -227,9 +232,16 @@ class ZeroShotSearch(Callback):
                 f"{self.winner.name!r} (a configure_model that builds the network?). Build the network in __init__, or use "
                 "lightning_wrcor.ZeroShotSearchModule."
             )
-        check_optimisers(trainer, present)
-        chosen = {"space": self.winner.space, "genotype": self.winner.name}
-        report_winner(trainer, self.winner, self.result, "arguments of ZeroShotSearch", chosen)
+        _handover.check_optimisers(trainer, present)
+        self.report(trainer)
+
+    def report(self, trainer: Trainer) -> None:
+        """Tell the Trainer's loggers about the winner, and write it into the log folder; all ranks together."""
+        assert self.winner is not None
+        what, chosen = "arguments of ZeroShotSearch", {"space": self.winner.space, "genotype": self.winner.name}
+        if self.as_configuration is not None:
+            what, chosen = _handover.LAID_OVER, self.as_configuration(chosen)
+        _handover.report_winner(trainer, self.winner, self.result, what, chosen)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """With a spawning strategy, keep the winner's weights from being loaded into the parent's old network."""
@@ -240,8 +252,8 @@ class ZeroShotSearch(Callback):
 
     def _choose(self, trainer: Trainer, pl_module: LightningModule, attribute: str) -> Winner:
         if self.genotype is not None:
-            images, labels = _trainer.probe_batch(trainer, 2, derive_seed(self.seed, "probe"), self.read_batch)
-            classes = self._find_classes(trainer, pl_module, labels, attribute)
+            images, _ = _trainer.probe_batch(trainer, 2, derive_seed(self.seed, "probe"), self.read_batch)
+            classes = self._classes(trainer, pl_module)
             genotype = self.space.parse(self.genotype)
             name = self.space.name(genotype)
             return Winner(self.space.config(), genotype, name, classes, images.shape[1], attribute)
@@ -257,7 +269,7 @@ class ZeroShotSearch(Callback):
         given = self.space if self.space.config() == self.winner.space else None
         network = self.winner.build(given)
         size = self.space.input_size if not self.result else self.result.input_size
-        freeze_unreached(network, (self.winner.in_chans, *size[1:]))
+        _handover.freeze_unreached(network, (self.winner.in_chans, *size[1:]))
         held = next(present.parameters(), None) if isinstance(present, nn.Module) else None
         if held is not None and held.device.type != "meta":
             network.to(held.device)
@@ -265,21 +277,9 @@ class ZeroShotSearch(Callback):
         self._network = network
         self._installed = self.winner
 
-    def _find_classes(
-        self, trainer: Trainer, pl_module: LightningModule, labels: Tensor, attribute: str | None = None
-    ) -> int:
-        network = getattr(pl_module, attribute or find_network(pl_module, self.attribute), None)
-        hparams: Mapping[str, Any] = pl_module.hparams if isinstance(pl_module.hparams, Mapping) else {}
-        for holder in (trainer.datamodule, pl_module, network):  # type: ignore[attr-defined]
-            found = getattr(holder, "num_classes", None)
-            if isinstance(found, int):
-                return self.num_classes or found
-        if self.num_classes or isinstance(hparams.get("num_classes"), int):
-            return self.num_classes or int(hparams["num_classes"])
-        linear = [m for m in network.modules() if isinstance(m, nn.Linear)] if isinstance(network, nn.Module) else []
-        if linear:
-            return linear[-1].out_features
-        raise MisconfigurationException("The number of classes is not known; pass ZeroShotSearch(num_classes=...).")
+    def _classes(self, trainer: Trainer, pl_module: LightningModule) -> int:
+        network = getattr(pl_module, _handover.find_network(pl_module, self.attribute), None)
+        return self.num_classes or _handover.find_classes(trainer, pl_module, network)
 
     def _journal_path(self, trainer: Trainer, images: Tensor, labels: Tensor, classes: int) -> str | None:
         if self.journal != "auto":

@@ -13,10 +13,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_wrcor import _trainer
 from lightning_wrcor._config import closest, plain
-from lightning_wrcor._handover import check_optimisers, freeze_unreached, report_winner
+from lightning_wrcor._handover import LAID_OVER, check_optimisers, freeze_unreached, report_winner
 from lightning_wrcor.callback import ZeroShotSearch
 from lightning_wrcor.proxies import Proxy
-from lightning_wrcor.search import CHECKPOINT_KEY, Constraints, SearchResult, Strategy, Winner
+from lightning_wrcor.search import CHECKPOINT_KEY, Constraints, Racing, SearchResult, Strategy, Winner
 from lightning_wrcor.spaces import Space
 
 
@@ -34,10 +34,11 @@ class ZeroShotSearchModule(LightningModule):
         proxy: what scores the candidates; a proxy's name, a proxy, or several, of which the first ranks.
         strategy: who is scored next; ``random``, ``exhaustive`` or a strategy.
         budget: candidates that are scored; None is the strategy's own default (100 for random search).
-        constraints: bounds on parameters, MACs and depth.
+        constraints: bounds on parameters, MACs, depth, resolution, memory of activations and latency.
         probe_size: images in the probe batch, drawn from the training data.
         seed: seed of the search.
         journal: file to which every score is appended; ``auto`` names one after the search, None writes none.
+        racing: score the best again with fresh weights, and take the cheapest that keeps up; None: the best score.
         genotype: text of the winner (``selected.yaml`` has it); with it nothing is searched.
         in_chans: channels of the images; None takes them from the data.
         image_size: height and width of the images, used only to find parameters that the output never reaches; None
@@ -69,6 +70,7 @@ class ZeroShotSearchModule(LightningModule):
         probe_size: int = 64,
         seed: int = 0,
         journal: str | None = "auto",
+        racing: Racing | dict[str, Any] | None = None,
         genotype: str | None = None,
         in_chans: int | None = None,
         image_size: int | None = None,
@@ -92,15 +94,17 @@ class ZeroShotSearchModule(LightningModule):
             seed=seed,
             genotype=genotype,
             journal=journal,
+            racing=racing,
         )
         _check_optimizer(optimizer)
         # Plain values only: anything else would keep the checkpoint from being read with weights_only=True.
-        self.save_hyperparameters(ignore=["space", "proxy", "strategy", "constraints"])
+        self.save_hyperparameters(ignore=["space", "proxy", "strategy", "constraints", "racing"])
         settings = self.search_settings
         self.hparams["space"] = settings.space.config()
         self.hparams["proxy"] = plain(settings.proxy)
         self.hparams["strategy"] = settings.strategy.config()
         self.hparams["constraints"] = settings.constraints.to_dict()
+        self.hparams["racing"] = settings.racing.to_dict() if settings.racing is not None else None
         self.network = None
         self.result: SearchResult | None = None
         self.winner: Winner | None = None
@@ -198,11 +202,14 @@ class ZeroShotSearchModule(LightningModule):
     def on_fit_start(self) -> None:
         """Check that the winner is what will be trained, and tell the loggers about it."""
         assert self.network is not None
-        assert self.winner is not None
         check_optimisers(self.trainer, self.network)
+        self.report()
+
+    def report(self) -> None:
+        """Tell the Trainer's loggers about the winner, and write it into the log folder; all ranks together."""
+        assert self.winner is not None
         chosen = {"model": {"init_args": {"space": self.winner.space, "genotype": self.winner.name}}}
-        what = "given after the configuration (fit --config config.yaml --config selected.yaml, or to the recipe)"
-        report_winner(self.trainer, self.winner, self.result, what, chosen)
+        report_winner(self.trainer, self.winner, self.result, LAID_OVER, chosen)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, classes)`` of images ``(B, C, H, W)``."""

@@ -2,15 +2,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import process_toys
 import pytest
+import search_toys
 import torch
 
 from lightning_wrcor import ZeroShotSearch, load_network, zero_shot_search
+from lightning_wrcor._random import derive_seed
+from lightning_wrcor.search import SearchResult
 
 import toys
 
@@ -102,3 +110,104 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_winner(tmp_path: Path) -
     assert resumed.funnel.resumed == 4
     assert [(row.key, row.score) for row in resumed.history] == [(row.key, row.score) for row in straight.history]
     assert resumed.best.name == straight.best.name
+
+
+def start(script: str, *arguments: object, **environment: object) -> subprocess.Popen[str]:
+    """Start a script in a session of its own; what it prints and the errors go into one pipe."""
+    known = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **known, **{name: str(value) for name, value in environment.items()}},
+        start_new_session=True,
+        # Ctrl-C counts, also where the tests run in the background of a shell, which switches it off.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def start_two(script: str, *arguments: object) -> list[subprocess.Popen[str]]:
+    """Start two processes that meet, as torchrun or a scheduler does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "NODE_RANK": 0}
+    return [start(script, *arguments, **there, RANK=rank, LOCAL_RANK=rank) for rank in (0, 1)]
+
+
+def undisturbed(batch: tuple[torch.Tensor, torch.Tensor], **settings: Any) -> SearchResult:
+    return zero_shot_search(
+        search_toys.Endless(60), batch, search_toys.Noise(), process_toys.by_eight(), 40, progress=False, **settings
+    )
+
+
+def history(result: SearchResult) -> list[dict[str, Any]]:
+    return [row.to_dict() | {"seconds": 0, "proxy_seconds": {}} for row in result.history]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("how", "rank"), [("spawn", 0), ("there", 0), ("trainer", 1)])
+def test_a_process_that_dies_ends_the_search_and_another_goes_on(tmp_path: Path, how: str, rank: int) -> None:
+    processes = (
+        [start("shared_search.py", how, tmp_path, rank)]
+        if how == "spawn"
+        else start_two("shared_search.py", how, tmp_path, rank)
+    )
+    said = [process.communicate(timeout=200)[0] for process in processes]
+    if how != "spawn":
+        assert processes[rank].returncode == -9, said[rank]
+    survivor = 0 if how == "spawn" else 1 - rank
+    assert processes[survivor].returncode == 3, said[survivor]
+    last = said[survivor].strip().splitlines()[-1]
+    assert re.match(
+        r"SearchError: (A process of the search died|One of the processes died, or could not be reached)", last
+    )
+    assert last.endswith(f"What was scored is in {tmp_path}/journal; the same search goes on from there.")
+    if how == "spawn":
+        assert "(rank 0: SIGKILL, which the system sends where memory runs out)" in last
+        assert "Traceback" not in said[0]
+
+    # One process alone goes on from the journal, and ends with what an undisturbed search finds.
+    batch = search_toys.batch()
+    if how == "trainer":
+        order = torch.randperm(32, generator=torch.Generator().manual_seed(derive_seed(0, "probe")))[:8]
+        images, labels = toys.batch(32)
+        batch = images[order], labels[order]
+    settings = {"num_classes": 10} if how == "trainer" else {}
+    kept = len((tmp_path / "journal").read_text().splitlines()) - 1
+    assert kept == 8
+    resumed = undisturbed(batch, journal=tmp_path / "journal", **settings)
+    straight = undisturbed(batch, **settings)
+    assert resumed.funnel.resumed == kept
+    assert history(resumed) == history(straight)
+    assert resumed.best.name == straight.best.name
+
+
+@pytest.mark.processes
+def test_processes_that_are_there_share_one_search_after_another(tmp_path: Path) -> None:
+    processes = start_two("shared_search.py", "there", tmp_path, -1)
+    said = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    first, second = facts(tmp_path)
+    straight = undisturbed(search_toys.batch())
+    assert first == second == {"history": [[row.key, row.score] for row in straight.history], "resumed": 24}
+
+
+@pytest.mark.processes
+def test_errors_and_ctrl_c_end_all_processes(tmp_path: Path) -> None:
+    process = start("interrupted.py", tmp_path / "journal")
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("scoring"):
+            os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+            break
+    lines += process.communicate(timeout=60)[0].splitlines(keepends=True)
+    said = "".join(lines)
+    assert process.returncode == 4, said
+    assert lines[0].startswith("8 of 8 candidates could not be scored"), said
+    assert f"Interrupted. What was scored is in {tmp_path}/journal; the same search goes on from there." in said
+    assert "left: []" in said
+    assert "Traceback" not in said

@@ -1,6 +1,6 @@
 """The search: who is scored next, under which constraints, by which processes; the journal; the result.
 
-Knows proxies and spaces by their contracts alone, and nothing of Lightning.
+Knows proxies and spaces by their contracts alone, and nothing of Lightning but Fabric, where ``devices`` are asked for.
 """
 
 from lightning_wrcor.search._messages import SearchError as SearchError
@@ -9,6 +9,9 @@ from lightning_wrcor.search._search import zero_shot_search as zero_shot_search
 from lightning_wrcor.search.constraints import Constraints as Constraints
 from lightning_wrcor.search.evaluation import Evaluation as Evaluation
 from lightning_wrcor.search.journal import Journal as Journal
+from lightning_wrcor.search.merge import merge_journals as merge_journals
+from lightning_wrcor.search.racing import Racing as Racing
+from lightning_wrcor.search.racing import Standing as Standing
 from lightning_wrcor.search.result import Funnel as Funnel
 from lightning_wrcor.search.result import SearchResult as SearchResult
 from lightning_wrcor.search.strategies import NSGA2 as NSGA2

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_wrcor._random import derive_seed, own_random_numbers
-from lightning_wrcor.inspection import Costs
+from lightning_wrcor.inspection import Costs, Latency
 from lightning_wrcor.proxies import Proxy, ScoreReport, get_proxy
 from lightning_wrcor.proxies._score import Batch, score_prepared
 from lightning_wrcor.proxies.votes import Vote
@@ -41,6 +41,15 @@ class Setting:
         """``(channels, height, width)`` of the probe images."""
         channels, height, width = self.batch[0].shape[1:]
         return channels, height, width
+
+    def image_size(self, resolution: int | None) -> tuple[int, int, int]:
+        """Shape of the images that a network takes which brings them to its own resolution, or to none (None)."""
+        return self.input_size if resolution is None else (self.input_size[0], resolution, resolution)
+
+    def build(self, genotype: Genotype) -> nn.Module:
+        """The network, on the CPU whatever the device, so that the same seed gives the same weights everywhere."""
+        with torch.device("cpu"):
+            return self.space.build(genotype, num_classes=self.num_classes, in_chans=self.input_size[0])
 
     @cached_property
     def scored(self) -> list[Proxy]:
@@ -129,21 +138,67 @@ def count_classes(labels: Tensor, num_classes: int | None) -> int:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate that is going to be scored; ``problem`` says why its costs are not known."""
+    """A candidate that may be scored.
+
+    Attributes:
+        genotype: its description.
+        key: canonical text.
+        costs: what is counted; None where that failed.
+        problem: why it cannot be counted or measured, and so is not scored.
+        resolution: pixels that its network brings images to, where that is part of the genotype.
+        memory_mb: most memory that activations of one image take, in 10^6 bytes; None where nobody asked.
+        latency_ms: time of a forward pass; None where nobody asked.
+    """
 
     genotype: Genotype
     key: str
     costs: Costs | None
     problem: str | None = None
+    resolution: int | None = None
+    memory_mb: float | None = None
+    latency_ms: float | None = None
+
+    @property
+    def known(self) -> dict[str, float]:
+        """All costs that are known, by the names that constraints have for them."""
+        others = {name: getattr(self, name) for name in ("resolution", "memory_mb", "latency_ms")}
+        counted = vars(self.costs) if self.costs is not None else {}
+        return {**counted, **{name: value for name, value in others.items() if value is not None}}
+
+    def write_costs(self, evaluation: Evaluation) -> None:
+        """Write all costs that are known into an evaluation."""
+        for name, value in self.known.items():
+            setattr(evaluation, name, value)
 
 
 def count(setting: Setting, genotype: Genotype, key: str) -> Candidate:
     """Count what a candidate costs."""
+    space = setting.space
     try:
-        costs = setting.space.costs(genotype, setting.input_size, setting.num_classes)
+        costs = space.costs(genotype, setting.input_size, setting.num_classes)
+        return Candidate(genotype, key, costs, resolution=space.resolution(genotype))
     except Exception as error:  # a candidate that cannot be counted is recorded as failed
         return Candidate(genotype, key, None, _describe(error))
-    return Candidate(genotype, key, costs)
+
+
+def count_memory(setting: Setting, candidate: Candidate) -> Candidate:
+    """The candidate with the memory that its activations take."""
+    try:
+        size = setting.image_size(candidate.resolution)
+        found = setting.space.peak_memory(candidate.genotype, size, setting.num_classes)
+    except Exception as error:
+        return replace(candidate, problem=_describe(error))
+    return replace(candidate, memory_mb=found / 1e6)
+
+
+def measure_latency(setting: Setting, candidate: Candidate, latency: Latency) -> Candidate:
+    """The candidate with its latency on the probe batch's device, or with the reason why there is none."""
+    try:
+        network = setting.build(candidate.genotype)
+        found = latency.measure(network, setting.image_size(candidate.resolution), setting.batch[0].device)
+    except Exception as error:
+        return replace(candidate, problem=f"latency cannot be measured: {_describe(error)}")
+    return replace(candidate, latency_ms=found)
 
 
 def evaluate(setting: Setting, candidate: Candidate) -> Evaluation:
@@ -154,10 +209,9 @@ def evaluate(setting: Setting, candidate: Candidate) -> Evaluation:
     problem = candidate.problem
     try:
         evaluation.name = setting.space.name(candidate.genotype)
-        if candidate.costs is not None:
-            costs = candidate.costs
-            evaluation.params, evaluation.macs, evaluation.depth = costs.params, costs.macs, costs.depth
-            evaluation.add_report(_score(setting, candidate, costs), setting.ranking)
+        candidate.write_costs(evaluation)
+        if candidate.problem is None and candidate.costs is not None:
+            evaluation.add_report(_score(setting, candidate, candidate.costs), setting.ranking)
     except Exception as error:  # out of memory, a shape that does not fit, NaN: this candidate's own trouble
         problem = _describe(error)
         out_of_memory = isinstance(error, torch.OutOfMemoryError)
@@ -173,13 +227,8 @@ def _score(setting: Setting, candidate: Candidate, costs: Costs) -> ScoreReport:
     images, labels = setting.batch
     seed = derive_seed(setting.seed, candidate.key)
     with own_random_numbers(seed):
-        # Built on the CPU, whatever the device, so that the same seed gives the same weights everywhere.
-        with torch.device("cpu"):
-            network = setting.space.build(
-                candidate.genotype, num_classes=setting.num_classes, in_chans=setting.input_size[0]
-            )
         return score_prepared(
-            network.to(images.device),
+            setting.build(candidate.genotype).to(images.device),
             # Copies: a network may change its input in place, and the next one must not see that.
             (images.clone(), labels.clone()),
             setting.scored,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lightning_wrcor.proxies._score import LOW_COVERAGE
 from lightning_wrcor.search._run import Run
@@ -19,11 +19,7 @@ def notes(run: Run) -> list[str]:
     said = []
     if run.budget is not None and len(run.history) < run.budget:
         ended = f"The search ended after {len(run.history)} of {run.budget} candidates"
-        why = (
-            f"{run.redraws} in a row were rejected or repeated"
-            if run.strategy.total is None
-            else "the space has no others"
-        )
+        why = "the space has no others" if run.nothing_left else f"{run.redraws} in a row were rejected or repeated"
         said.append(f"{ended}: {why}.")
     if run.funnel.failed:
         reasons = troubles(run.history, "failed")
@@ -62,10 +58,16 @@ def nothing_found(run: Run) -> str:
         return f"The space is empty: {run.setting.space!r} proposed no candidate."
     tried = run.funnel.sampled - run.funnel.repeated
     rejected = ", ".join(f"{name} rejects {times}" for name, times in run.funnel.rejected.items())
-    found = ["Smallest found: " + ", ".join(f"{name} {value:,}" for name, value in run.smallest.items())]
+    found = ["Smallest found: " + _listed(run.smallest)]
     if any(name.startswith("min_") for name in run.funnel.rejected):
-        found.append("largest: " + ", ".join(f"{name} {value:,}" for name, value in run.largest.items()))
+        found.append("largest: " + _listed(run.largest))
     return (
         f"No candidate meets the constraints {run.constraints.to_dict()}: of {tried} different ones, {rejected}. "
         f"{'; '.join(found)}. Loosen the constraints, or widen the space."
+    )
+
+
+def _listed(costs: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}" for name, value in costs.items()
     )

@@ -7,20 +7,26 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from numbers import Integral
 from typing import Any
 
 from lightning_wrcor._random import derive_seed, own_random_numbers
 from lightning_wrcor.proxies import Proxy
 from lightning_wrcor.proxies._score import Batch, check_batch
-from lightning_wrcor.search._evaluate import Candidate, Setting, count, count_classes, evaluate, read_proxies
+from lightning_wrcor.search._asked import Asked
+from lightning_wrcor.search._collect import Collector
+from lightning_wrcor.search._evaluate import Candidate, Setting, count_classes, evaluate, read_proxies
 from lightning_wrcor.search._messages import SearchError, notes, nothing_found, too_many_failed, troubles
-from lightning_wrcor.search._ranks import Ranks
+from lightning_wrcor.search._race import run_race
+from lightning_wrcor.search._ranks import RankLostError, Ranks
 from lightning_wrcor.search._run import Run
+from lightning_wrcor.search._share import share
 from lightning_wrcor.search._votes import VotingProgress
-from lightning_wrcor.search.constraints import COSTS, Constraints
+from lightning_wrcor.search.constraints import Constraints
 from lightning_wrcor.search.evaluation import Evaluation
 from lightning_wrcor.search.journal import Journal
+from lightning_wrcor.search.racing import Racing
 from lightning_wrcor.search.result import SearchResult, library_versions
 from lightning_wrcor.search.strategies import ENUMERABLE, Strategy, get_strategy
 from lightning_wrcor.spaces import Space, get_space
@@ -45,7 +51,10 @@ def zero_shot_search(
     *,
     num_classes: int | None = None,
     journal: str | os.PathLike[str] | None = None,
+    racing: Racing | Mapping[str, Any] | None = None,
     progress: bool = True,
+    devices: int | str | list[int] | None = None,
+    accelerator: str = "auto",
     ranks: Ranks | None = None,
 ) -> SearchResult:
     """Score untrained candidates of a search space on one batch and rank them.
@@ -61,75 +70,146 @@ def zero_shot_search(
         strategy: who is scored next: ``"random"``, ``"exhaustive"``, or a strategy.
         budget: candidates that are scored (dead and failed ones count, rejected and repeated ones do not). None: the
             strategy's own default (100 for random search, all for exhaustive search).
-        constraints: bounds on parameters, MACs and depth, checked before a candidate is scored.
+        constraints: bounds on parameters, MACs, depth, resolution, memory of activations and latency, checked before a
+            candidate is scored.
         seed: the search's seed.
         num_classes: classes of the networks that are scored; by default one more than the largest label.
         journal: a file to which every evaluation is appended; if it exists, the search goes on where it was, and tries
             again what failed.
+        racing: score the best again with fresh weights, and take the cheapest of those that keep up; None takes the best
+            score. It is not part of the budget.
         progress: show one progress bar (on rank zero).
-        ranks: the processes that share the search; by default this one alone.
+        devices: where candidates are scored, in the form that Lightning Fabric takes: how many devices, a list of their
+            numbers, -1 or ``"auto"`` for all. Several (on the CPU: several processes) share the search: a process for each is
+            started, and ends with it; where several processes are there already (torchrun, ``fabric run``, SLURM, a process
+            group), those share it instead. None: this process, and the batch's device.
+        accelerator: the kind of ``devices``: ``"cpu"``, ``"gpu"``, ``"cuda"``, ``"mps"`` or ``"auto"``.
+        ranks: the processes that share the search, where they are there already and all of them call this; by default this
+            one alone.
 
     Returns:
         The ranking; ``.best`` is the winner.
 
     Raises:
         ValueError: for settings that cannot work, before anything is scored.
-        SearchError: when no candidate meets the constraints, most candidates fail, or none gets a finite score.
+        SearchError: when no candidate meets the constraints, most candidates fail, none gets a finite score, or a process
+            of the search dies.
     """
     start = time.perf_counter()
     check_batch(batch)
-    if budget is not None and not (isinstance(budget, Integral) and budget >= 1):
-        raise ValueError(f"A budget is the number of candidates that are scored, at least 1; got {budget}.")
-    setting = Setting(get_space(space), read_proxies(proxy), batch, seed, count_classes(batch[1], num_classes))
-    strategy = get_strategy(strategy)
-    asked = budget is not None
-    budget = strategy.default_budget if budget is None else budget
-    run = Run(setting, strategy, budget, Constraints.read(constraints), ranks or Ranks(), journal, REDRAWS)
-    # Seeded, so that a strategy or a space that draws from the global numbers still proposes the same everywhere.
-    with own_random_numbers(derive_seed(seed, "search")):
-        strategy.ranking = setting.ranking
-        strategy.start(setting.space, seed)
-        if not asked and run.budget is not None and strategy.total is not None:
-            run.budget = min(run.budget, strategy.total)
-        if run.budget is None and strategy.total is not None and strategy.total > ENUMERABLE:
-            raise ValueError(
-                f"{type(setting.space).__name__} has {strategy.total:,} candidates, too many to score them all. Set a "
-                "budget; strategy='random' draws from all of them."
-            )
-        opened = run.open_journal()
-        bar = VotingProgress(progress and run.ranks.rank == 0)
-        with opened or nullcontext(), bar:
-            try:
-                _search(run, opened, bar)
-            except KeyboardInterrupt:
-                if opened is not None:
-                    _LOG.warning(
-                        "Interrupted. What was scored is in %s; the same search goes on from there.", opened.path
-                    )
-                raise
-    result = SearchResult(
-        space=setting.space.config(),
-        proxies=[one.config() for one in setting.proxies],
-        strategy=strategy.config(),
-        constraints=run.constraints.to_dict(),
-        seed=int(seed),
-        num_classes=setting.num_classes,
-        input_size=setting.input_size,
-        history=run.history,
-        funnel=run.funnel,
-        seconds=time.perf_counter() - start,
-        versions=library_versions(),
-        notes=notes(run),
+    if devices is None and accelerator != "auto":
+        raise ValueError(f"accelerator={accelerator!r} says of which kind the devices are: give devices=... too.")
+    if devices is not None and ranks is not None:
+        raise ValueError("ranks are processes that are there already: leave out devices=..., or leave out ranks=....")
+    asked = Asked(
+        space=get_space(space),
+        batch=batch,
+        proxy=read_proxies(proxy),
+        strategy=get_strategy(strategy),
+        budget=budget,
+        constraints=Constraints.read(constraints),
+        seed=seed,
+        num_classes=num_classes,
+        journal=journal,
+        racing=Racing.read(racing),
+        progress=progress,
     )
-    result.searched_space = setting.space
+    try:
+        if devices is None:
+            result = search_as_asked(asked, ranks or Ranks())
+        else:
+            from lightning_wrcor.search._fabric import search_on_devices  # which imports Lightning
+
+            result = search_on_devices(asked, devices, accelerator, search_as_asked, check)
+    except RankLostError as error:
+        raise SearchError(f"{error} {_kept(journal)}") from error
+    except KeyboardInterrupt:
+        if journal is not None and (ranks is None or ranks.rank == 0):
+            _LOG.warning("Interrupted. %s", _kept(journal))
+        raise
+    result.seconds = time.perf_counter() - start
+    result.searched_space = asked.space
     return result
 
 
+def _kept(journal: str | os.PathLike[str] | None) -> str:
+    if journal is None:
+        return (
+            "Nothing of the search is kept without a journal: name a file with journal=... to go on after such an end."
+        )
+    return f"What was scored is in {os.fspath(journal)}; the same search goes on from there."
+
+
+def check(asked: Asked) -> None:
+    """Raise what is wrong with the settings, without a search."""
+    with own_random_numbers(derive_seed(asked.seed, "search")):
+        journal = _prepare(asked, Ranks()).open_journal()
+    if journal is not None:
+        journal.close()
+
+
+def search_as_asked(asked: Asked, ranks: Ranks) -> SearchResult:
+    """Search with processes that are there; all of them call this together."""
+    # Seeded, so that a strategy or a space that draws from the global numbers still proposes the same everywhere.
+    with ranks, own_random_numbers(derive_seed(asked.seed, "search")):
+        run = _prepare(asked, ranks)
+        opened = run.open_journal()
+        bar = VotingProgress(asked.progress and ranks.rank == 0)
+        with opened or nullcontext(), bar:
+            _search(run, opened, bar)
+            run_race(run, asked.racing, opened, bar)
+    return SearchResult(
+        space=run.setting.space.config(),
+        proxies=[one.config() for one in run.setting.proxies],
+        strategy=run.strategy.config(),
+        constraints=run.constraints.to_dict(),
+        seed=int(asked.seed),
+        num_classes=run.setting.num_classes,
+        input_size=run.setting.input_size,
+        history=run.history,
+        funnel=run.funnel,
+        seconds=0.0,  # only who asked knows
+        versions=library_versions(),
+        notes=notes(run),
+    )
+
+
+def _prepare(asked: Asked, ranks: Ranks) -> Run:
+    """A search that can begin."""
+    budget, strategy = asked.budget, asked.strategy
+    if budget is not None and not (isinstance(budget, Integral) and budget >= 1):
+        raise ValueError(f"A budget is the number of candidates that are scored, at least 1; got {budget}.")
+    classes = count_classes(asked.batch[1], asked.num_classes)
+    setting = Setting(asked.space, asked.proxy, asked.batch, asked.seed, classes)
+    most = strategy.default_budget if budget is None else budget
+    run = Run(setting, strategy, most, asked.constraints, ranks, asked.journal, REDRAWS)
+    strategy.ranking = setting.ranking
+    strategy.start(setting.space, asked.seed)
+    if budget is None and run.budget is not None and strategy.total is not None:
+        run.budget = min(run.budget, strategy.total)
+    if run.budget is None and strategy.total is not None and strategy.total > ENUMERABLE:
+        raise ValueError(
+            f"{type(setting.space).__name__} has {strategy.total:,} candidates, too many to score them all. Set a budget; "
+            "strategy='random' draws from all of them."
+        )
+    return run
+
+
 def _search(run: Run, journal: Journal | None, bar: VotingProgress) -> None:
+    with Collector(run, bar) as collector:
+        _go_on(run, collector, journal, bar)
+    if not run.history:
+        raise SearchError(nothing_found(run))
+    if not run.funnel.scored:
+        reasons = troubles(run.history, "dead", "failed")
+        raise SearchError(f"None of {len(run.history)} candidates got a finite score ({run.funnel}). {reasons}.")
+
+
+def _go_on(run: Run, collector: Collector, journal: Journal | None, bar: VotingProgress) -> None:
     while run.budget is None or len(run.history) < run.budget:
         left = run.strategy.generation if run.budget is None else run.budget - len(run.history)
         wanted = min(left, run.strategy.generation)
-        generation = _collect(run, wanted, bar)
+        generation = collector.collect(wanted)
         evaluations = _score_generation(run, generation, journal, bar)
         run.history += evaluations
         run.votes.count(evaluations)
@@ -140,60 +220,18 @@ def _search(run: Run, journal: Journal | None, bar: VotingProgress) -> None:
             raise SearchError(too_many_failed(run.history))
         if len(generation) < wanted:  # there are no others, or none was found
             break
-    if not run.history:
-        raise SearchError(nothing_found(run))
-    if not run.funnel.scored:
-        reasons = troubles(run.history, "dead", "failed")
-        raise SearchError(f"None of {len(run.history)} candidates got a finite score ({run.funnel}). {reasons}.")
-
-
-def _collect(run: Run, wanted: int, bar: VotingProgress) -> list[Candidate]:
-    """Up to ``wanted`` new candidates that meet the constraints."""
-    generation: list[Candidate] = []
-    fruitless = 0
-    while len(generation) < wanted and (fruitless < run.redraws or run.strategy.total is not None):
-        asked = run.strategy.ask(wanted - len(generation))
-        if not asked:
-            break
-        for genotype in asked:
-            run.funnel.sampled += 1
-            fruitless += 1
-            key = run.setting.space.key(genotype)
-            if key in run.seen:
-                run.funnel.repeated += 1
-                continue
-            run.seen.add(key)
-            candidate = count(run.setting, genotype, key)
-            if candidate.costs is not None:
-                for name in COSTS:
-                    value = getattr(candidate.costs, name)
-                    run.smallest[name] = min(run.smallest.get(name, value), value)
-                    run.largest[name] = max(run.largest.get(name, value), value)
-                broken = run.constraints.violated(candidate.costs)
-                if broken is not None:
-                    run.funnel.rejected[broken] = run.funnel.rejected.get(broken, 0) + 1
-                    bar.look(run.funnel)
-                    continue
-            fruitless = 0
-            generation.append(candidate)
-    if run.strategy.total is not None:
-        possible = run.strategy.total - run.funnel.repeated - sum(run.funnel.rejected.values())
-        bar.expect(possible if run.budget is None else min(possible, run.budget))
-    else:
-        bar.expect(run.budget)
-    return generation
 
 
 def _score_generation(
     run: Run, generation: Sequence[Candidate], journal: Journal | None, bar: VotingProgress
 ) -> list[Evaluation]:
-    """Score a generation, shared over the ranks; results are exchanged often, so that none waits for minutes."""
+    """Score a generation, shared over the ranks."""
     results: dict[str, Evaluation] = {}
     open_candidates = []
     for candidate in generation:
         known = run.known.get(candidate.key)
         # What failed is tried again: its reason (no memory, a mistake in a proxy) may be gone.
-        if known is None or known.status == "failed" or candidate.costs is None:
+        if known is None or known.status == "failed" or candidate.problem is not None:
             open_candidates.append(candidate)
             continue
         if not any(name in known.scores for name in run.setting.ranking):  # another proxy ranked it, these refused it
@@ -201,23 +239,31 @@ def _score_generation(
             continue
         _check_same_network(run, known, candidate)
         known.rank_by(run.setting.ranking)
+        candidate.write_costs(known)
         results[candidate.key] = known
         run.funnel.resumed += 1
         _record(run, known, bar)
-    size = run.ranks.world_size * (4 if run.ranks.world_size > 1 else 1)
-    for first in range(0, len(open_candidates), size):
-        mine = open_candidates[first : first + size][run.ranks.rank :: run.ranks.world_size]
-        gathered = run.ranks.gather([evaluate(run.setting, candidate) for candidate in mine])
-        new = [row for rows in gathered for row in rows]
+    taken = [row.seconds for row in run.history]
+    seconds = sum(taken) / len(taken) if taken else 0.0
+    for new in share(run.ranks, _in_turn(run, open_candidates), partial(evaluate, run.setting), seconds):
         _write(run, journal, new)
         for evaluation in new:
             results[evaluation.key] = evaluation
             _record(run, evaluation, bar)
-        # The first few in the order of proposal, so that any number of ranks stops at the same.
+        # The first few in the order of proposal, so that any number of ranks stops for the same reason.
         begun = [results[candidate.key] for candidate in generation[:FEW] if candidate.key in results]
         if not run.history and len(begun) == FEW and all(row.status == "failed" for row in begun):
             raise SearchError(too_many_failed(begun))
     return [results[candidate.key] for candidate in generation]
+
+
+def _in_turn(run: Run, candidates: list[Candidate]) -> list[Candidate]:
+    """In the order in which they are scored: with several ranks the largest first, so that they end at the same time."""
+    if run.ranks.world_size == 1:
+        return candidates
+    few = 0 if run.history else FEW  # which say whether the search can work at all
+    rest = sorted(candidates[few:], key=lambda one: one.costs.macs if one.costs is not None else 0, reverse=True)
+    return [*candidates[:few], *rest]
 
 
 def _write(run: Run, journal: Journal | None, evaluations: Sequence[Evaluation]) -> None:

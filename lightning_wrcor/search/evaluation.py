@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from lightning_wrcor.proxies import ScoreReport
+from lightning_wrcor.search.racing import Standing
 from lightning_wrcor.spaces import freeze
 
 Status = Literal["ok", "dead", "failed"]
@@ -24,7 +25,7 @@ class Evaluation:
         genotype: plain data that describes the network.
         name: its short name; the space's ``parse`` reads it back.
         key: canonical text, the same for all genotypes of one network.
-        scores: value of every proxy, by name, without those that refused this network; empty for a failed candidate.
+        scores: value of every proxy, by name, without those that refused this network; empty where scoring failed.
             The value of a vote depends on the other candidates and changes as they arrive.
         score: the value that ranks (of the first proxy), higher is better; -inf for a dead network, NaN for a failed one
             and until a vote that ranks is counted.
@@ -37,6 +38,10 @@ class Evaluation:
         proxy_seconds: of it, by proxy: its pass (which others may have shared) and what it computes.
         details: what the score rests on (size and shape term, coverage, ...), and which proxies ``refused`` this network
             and why; plain values.
+        resolution: height and width in pixels that the network brings images to; None where images decide.
+        memory_mb: most memory that the activations of one image take at once, in 10^6 bytes; None where nobody asked.
+        latency_ms: median time of a forward pass as the constraints' ``latency`` says; None where nobody asked.
+        race: how it came out of a race; None for who was no finalist.
     """
 
     genotype: Any
@@ -52,13 +57,18 @@ class Evaluation:
     seconds: float = 0.0
     proxy_seconds: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    resolution: int | None = None
+    memory_mb: float | None = None
+    latency_ms: float | None = None
+    race: Standing | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for strict JSON; a score that is not finite becomes None, ``status`` says which it was."""
         row = asdict(self)
         row["scores"] = {name: value if math.isfinite(value) else None for name, value in self.scores.items()}
         row["score"] = self.score if math.isfinite(self.score) else None
-        return row
+        del row["race"]
+        return row if self.race is None else {**row, "race": self.race.to_dict()}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Evaluation:
@@ -71,6 +81,7 @@ class Evaluation:
         if not isinstance(row, Mapping):
             raise TypeError(f"an evaluation is a mapping; got {row!r}")
         evaluation = cls(**row)
+        evaluation.race = None if evaluation.race is None else Standing.from_dict(row["race"])
         evaluation.genotype = freeze(evaluation.genotype)
         if evaluation.status not in get_args(Status):
             raise ValueError(f"no status is called {evaluation.status!r}")

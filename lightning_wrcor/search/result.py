@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
+from lightning_wrcor.search._funnel import Funnel as Funnel
+from lightning_wrcor.search._standings import in_race_order, verdict
+from lightning_wrcor.search._table import table
 from lightning_wrcor.search.evaluation import Evaluation, ranked, tie_groups
 from lightning_wrcor.spaces import Space, get_space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from lightning_wrcor.search._rerank import Given
+    from lightning_wrcor.search.constraints import Constraints
 
 FORMAT = "lightning_wrcor search result"
 VERSION = 1
@@ -27,37 +33,6 @@ SAYS_LITTLE = 0.95
 
 ENOUGH = 10
 """Candidates from which on a rank correlation that high is no accident."""
-
-
-@dataclass
-class Funnel:
-    """How many candidates went in and what became of them.
-
-    Attributes:
-        sampled: proposed by the strategy.
-        repeated: proposed again, or another description of a network already seen; not scored twice.
-        rejected: by the name of the constraint that rejected them.
-        scored: with a finite score.
-        dead: scored -inf.
-        failed: could not be scored.
-        resumed: of the scored, dead and failed ones, those that came from the journal.
-    """
-
-    sampled: int = 0
-    repeated: int = 0
-    rejected: dict[str, int] = field(default_factory=dict)
-    scored: int = 0
-    dead: int = 0
-    failed: int = 0
-    resumed: int = 0
-
-    def __str__(self) -> str:
-        parts = [f"{self.sampled} sampled"]
-        parts += [f"{self.repeated} repeated"] * bool(self.repeated)
-        parts += [f"{count} rejected by {name}" for name, count in self.rejected.items()]
-        parts += [f"{self.scored} scored"]
-        parts += [f"{self.dead} dead"] * bool(self.dead) + [f"{self.failed} failed"] * bool(self.failed)
-        return ", ".join(parts) + f" ({self.resumed} from the journal)" * bool(self.resumed)
 
 
 @dataclass
@@ -100,8 +75,11 @@ class SearchResult:
 
     @cached_property
     def leaderboard(self) -> list[Evaluation]:
-        """All candidates with a finite score, best first (ties within 1e-6: the cheaper first, then the smaller key)."""
-        return ranked(self.history)
+        """All candidates with a finite score, best first (ties within 1e-6: the cheaper first, then the smaller key).
+
+        After a race the finalists come first, by their places in it; then the others; then finalists that were left out.
+        """
+        return in_race_order(ranked(self.history))
 
     @property
     def best(self) -> Evaluation:
@@ -114,8 +92,22 @@ class SearchResult:
             raise ValueError(f"No candidate has a finite score: {self.funnel}.")
         return self.leaderboard[0]
 
-    def pareto(self, cost: Literal["macs", "params", "depth"] = "macs") -> list[Evaluation]:
-        """Candidates that no other beats in both score and cost, cheapest first; ties in score are no gain."""
+    @property
+    def race(self) -> str:
+        """How the race for the first place ended, in words; empty without one."""
+        return verdict(self.leaderboard)
+
+    def pareto(self, cost: Literal["macs", "params", "depth", "memory_mb", "latency_ms"] = "macs") -> list[Evaluation]:
+        """Candidates that no other beats in both score and cost, cheapest first; ties in score are no gain.
+
+        Raises:
+            ValueError: for a cost that was not measured in this search.
+        """
+        if any(getattr(row, cost) is None for row in self.leaderboard):
+            raise ValueError(
+                f"{cost} was not measured in this search; it is where the constraints bound it, and latency_ms also with "
+                "constraints={'latency': {}}."
+            )
         groups = enumerate(tie_groups(self.history))
         rows = [(getattr(row, cost), level, row) for level, group in groups for row in group]
         front: list[Evaluation] = []
@@ -158,6 +150,28 @@ class SearchResult:
             sentence += f" Warning: {proxy} says little here that {name} does not."
         return sentence
 
+    def rerank(
+        self,
+        proxy: Given | None = None,
+        constraints: Constraints | Mapping[str, Any] | None = None,
+    ) -> SearchResult:
+        """The same candidates ranked anew from their stored scores; nothing is scored, and this result stays as it is.
+
+        Votes are counted anew among the candidates that remain. A race is left out, which was among other finalists.
+
+        Args:
+            proxy: what ranks: the name of a stored proxy or vote, a proxy as it was stored, a vote whose members were, or
+                several of them, of which the first ranks. None for those that rank now.
+            constraints: further bounds on the stored costs.
+
+        Raises:
+            ValueError: for a proxy without stored values, or stored with other settings (the message names what is
+                stored), and for a bound on a cost that is not stored.
+        """
+        from lightning_wrcor.search._rerank import rerank  # which knows this module
+
+        return rerank(self, proxy, constraints)
+
     def network(
         self, num_classes: int | None = None, in_chans: int | None = None, space: Space | None = None
     ) -> nn.Module:
@@ -188,36 +202,8 @@ class SearchResult:
         return get_space(self.space) if space is None else space
 
     def table(self, rows: int = 10) -> str:
-        """The best candidates with their costs, and the sentence on baselines, for a terminal."""
-        proxy = next(iter(self.best.scores))
-        shown = self.leaderboard[:rows]
-        # A proxy may have refused some: those with the most columns say their order.
-        columns = dict.fromkeys(name for row in sorted(shown, key=lambda row: -len(row.scores)) for name in row.scores)
-        others = [name for name in columns if name != proxy]
-        head = ["", "candidate", proxy, *others, "params", "MACs", "depth"]
-        body = [
-            [
-                str(place),
-                row.name if len(row.name) <= 70 else row.name[:67] + "...",
-                f"{row.score:.4f}",
-                *(f"{row.scores[name]:.4g}" if name in row.scores else "-" for name in others),
-                _short(row.params),
-                _short(row.macs),
-                str(row.depth),
-            ]
-            for place, row in enumerate(shown, start=1)
-        ]
-        widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column == 1 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in [head, *body]
-        ]
-        # The whole text of the winner: what genotype=... takes.
-        winner = [f"Best: {self.best.name}"] if len(self.best.name) > 70 else []
-        return "\n".join([*lines, *winner, f"{self.funnel}; {self.seconds:.1f} s.", self.honesty, *self.notes])
+        """The best candidates with their costs, how a race ended, and the sentence on baselines, for a terminal."""
+        return table(self, rows)
 
     def to_pandas(self) -> Any:
         """The history as a pandas DataFrame, one row a candidate (pandas is not a dependency)."""
@@ -226,6 +212,8 @@ class SearchResult:
         rows = [row.to_dict() for row in self.history]
         for row in rows:
             row |= {f"score_{name}": value for name, value in row.pop("scores").items()}
+            race = row.pop("race", {})
+            row |= {f"race_{name}": race[name] for name in ("place", "mean", "error", "no_worse") if name in race}
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -277,12 +265,30 @@ class SearchResult:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} cannot be read as a search result: {error}") from error
 
+    @classmethod
+    def from_journal(
+        cls,
+        path: str | os.PathLike[str],
+        proxy: Given | None = None,
+        constraints: Constraints | Mapping[str, Any] | None = None,
+    ) -> SearchResult:
+        """A result from the scores that a journal holds, in the order of the file; no network is built.
 
-def _short(count: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:.2f}{unit}"
-    return str(int(count))
+        All candidates of the file are in it, from however many runs. ``seconds`` is the time that scoring them took. What
+        the journal does not know is left open: the strategy of merged journals, and how many candidates were rejected.
+
+        Args:
+            path: the journal.
+            proxy: what ranks, as in `rerank`; by default what ranked in the search that began the file.
+            constraints: bounds on the stored costs.
+
+        Raises:
+            OSError: where the file cannot be read.
+            ValueError: for a file that is no journal or holds no line, and as in `rerank`.
+        """
+        from lightning_wrcor.search._rerank import result_of_journal  # which knows this module
+
+        return result_of_journal(path, proxy, constraints)
 
 
 def library_versions(names: Sequence[str] = ("lightning_wrcor", "torch", "timm")) -> dict[str, str]:

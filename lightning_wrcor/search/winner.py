@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from lightning_wrcor.search.constraints import MEASURED
 from lightning_wrcor.search.result import SearchResult
 from lightning_wrcor.spaces import Genotype, Space, freeze, get_space
 
@@ -65,6 +66,7 @@ class Winner:
             "params": best.params,
             "macs": best.macs,
             "depth": best.depth,
+            **{name: value for name in MEASURED if (value := getattr(best, name)) is not None},
             "funnel": str(result.funnel),
             "baselines": dict(result.baselines),
             "seconds": result.seconds,

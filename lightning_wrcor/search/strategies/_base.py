@@ -36,6 +36,8 @@ class Strategy(Configurable, ABC):
     total: int | None = None
     """How many candidates it proposes before it has no more, known after `start`. None: there is no end to them, and
     the search gives up after many in a row that are rejected or repeated."""
+    measures: Sequence[str] = ()
+    """Costs that it reads of evaluations beside those that are always there: ``"memory_mb"``, ``"latency_ms"``."""
     ranking: Sequence[str] = ()
     """Names of the proxies that rank, of which `Evaluation.scores` holds the values: the one, or the members of a vote.
     The search sets it before `start`."""

@@ -7,10 +7,13 @@ import operator
 from collections.abc import Sequence
 
 from lightning_wrcor._config import closest
-from lightning_wrcor.search.constraints import COSTS
+from lightning_wrcor.search.constraints import BOUNDED, MEASURED
 from lightning_wrcor.search.evaluation import Evaluation
 from lightning_wrcor.search.strategies._base import LearningStrategy, check_count, check_share, worth
 from lightning_wrcor.spaces import Genotype, Space
+
+COSTS = tuple(name for name in BOUNDED if name != "resolution")
+"""What a score can stand against."""
 
 Point = tuple[float, ...]
 """What one candidate costs, in every sense: less is better."""
@@ -29,7 +32,8 @@ class NSGA2(LearningStrategy):
     more at the population of 40 here.
 
     Args:
-        costs: what the score stands against: ``"macs"``, ``"params"``, ``"depth"``, or several of them.
+        costs: what the score stands against: ``"macs"``, ``"params"``, ``"depth"``, ``"memory_mb"``, ``"latency_ms"``, or
+            several of them. How latency is measured is the constraints' ``latency``.
         population: members, and children in each generation.
         crossover: probability that a child has two parents.
 
@@ -47,6 +51,7 @@ class NSGA2(LearningStrategy):
                 raise ValueError(f"There is no cost named {name!r}. Costs: {', '.join(closest(name, COSTS))}.")
         if not self._costs or len(set(self._costs)) < len(self._costs):
             raise ValueError(f"costs names one cost or several different ones; got {costs!r}.")
+        self.measures = [name for name in self._costs if name in MEASURED]
         self.population = check_count("population", population, smallest=2)
         self.crossover = check_share("crossover", crossover)
 
