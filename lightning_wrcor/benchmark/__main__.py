@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from lightning_wrcor.benchmark import _commands, cost, families, strategies, variants
+from lightning_wrcor.benchmark import _commands, cost, counting, families, scaling, searches, strategies, variants
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,8 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _commands.add_correlate(commands)
     _commands.add_agreement(commands)
     cost.add_command(commands)
+    counting.add_command(commands)
     variants.add_command(commands)
     strategies.add_command(commands)
+    searches.add_command(commands)
+    scaling.add_command(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.run(arguments))
 

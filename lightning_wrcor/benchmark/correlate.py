@@ -9,7 +9,6 @@ import random
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -24,6 +23,7 @@ from lightning_wrcor.benchmark._report import CorrelationReport
 from lightning_wrcor.benchmark._scores import Column, Scored, read_columns, score_networks
 from lightning_wrcor.benchmark._statistics import RESAMPLES
 from lightning_wrcor.benchmark._tables import read_table
+from lightning_wrcor.benchmark._threads import threads_of_torch
 from lightning_wrcor.search.journal import fingerprint
 from lightning_wrcor.spaces import Space
 
@@ -110,7 +110,7 @@ def correlate(
     probe = read_probe(Path(images), batch_size, seed, image_size, space.input_size[-1])
     probe = replace(probe, images=probe.images.to(device), labels=probe.labels.to(device))
     classes = probe.classes if num_classes is None else num_classes
-    with _threads(threads):
+    with threads_of_torch(threads):
         scored = score_networks(
             space, networks, probe, proxies, seed, classes, folder / "journal.jsonl", only_report=only_report
         )
@@ -208,17 +208,6 @@ def _draw(report: CorrelationReport, folder: Path, scored: Scored, columns: Sequ
 def _device_name(probe: Probe) -> str:
     device = probe.images.device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-
-
-@contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _command(arguments: Mapping[str, Any]) -> str:
