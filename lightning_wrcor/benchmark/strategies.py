@@ -20,7 +20,8 @@ from lightning_wrcor.benchmark._tables import read_table
 from lightning_wrcor.search import Evaluation, SearchError, Strategy, get_strategy, zero_shot_search
 from lightning_wrcor.spaces import Space
 
-STRATEGIES = ("evolution", "reinforce", "reinforce:learning_rate=0.05", "local_search", "nsga2:population=20")
+PAPER = "reinforce:learning_rate=0.001,first=100,reward=z_score,learn_first=false,entropy=0"
+STRATEGIES = ("evolution", "reinforce", PAPER, "local_search", "nsga2:population=20")
 """Those that are compared with random search where none is named."""
 
 
