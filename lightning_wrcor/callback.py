@@ -16,6 +16,7 @@ from lightning_wrcor import __version__, _handover, _trainer
 from lightning_wrcor._random import derive_seed
 from lightning_wrcor.proxies import Proxy, get_proxy
 from lightning_wrcor.search import Constraints, Racing, SearchResult, Strategy, Winner, get_strategy, zero_shot_search
+from lightning_wrcor.search._search import check_budget
 from lightning_wrcor.spaces import Space, get_space
 
 _IMAGES = ("image", "images", "img", "pixel_values", "input", "inputs", "x")
@@ -90,8 +91,7 @@ class ZeroShotSearch(Callback):
         self.racing = Racing.read(racing)
         if batch_size < 2:
             raise ValueError(f"A probe batch has at least 2 images (64 is usual); got batch_size={batch_size}.")
-        if budget is not None and budget < 1:
-            raise ValueError(f"A budget is the number of candidates that are scored, at least 1; got {budget}.")
+        check_budget(budget)
         if genotype is not None:
             self.space.parse(genotype)  # a mistake in it shows here, not after the data has been loaded
         self.result: SearchResult | None = None

@@ -395,6 +395,7 @@ def test_data_made_in_the_modules_setup_says_what_to_do() -> None:
     [
         ({"batch_size": 1}, "at least 2 images"),
         ({"budget": 0}, "at least 1; got 0"),
+        ({"budget": "abc"}, "at least 1; got 'abc'"),
         ({"space": "nasbench20"}, "nasbench201"),
         ({"proxy": "wrcorr"}, "There is no proxy named 'wrcorr'.*closest first: wrcor"),
         ({"strategy": "randm"}, "There is no strategy named 'randm'.*closest first: random"),

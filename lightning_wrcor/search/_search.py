@@ -177,8 +177,7 @@ def search_as_asked(asked: Asked, ranks: Ranks) -> SearchResult:
 def _prepare(asked: Asked, ranks: Ranks) -> Run:
     """A search that can begin."""
     budget, strategy = asked.budget, asked.strategy
-    if budget is not None and not (isinstance(budget, Integral) and budget >= 1):
-        raise ValueError(f"A budget is the number of candidates that are scored, at least 1; got {budget}.")
+    check_budget(budget)
     classes = count_classes(asked.batch[1], asked.num_classes)
     setting = Setting(asked.space, asked.proxy, asked.batch, asked.seed, classes)
     most = strategy.default_budget if budget is None else budget
@@ -295,3 +294,13 @@ def _record(run: Run, evaluation: Evaluation, bar: VotingProgress) -> None:
     name = "scored" if evaluation.status == "ok" else evaluation.status
     setattr(run.funnel, name, getattr(run.funnel, name) + 1)
     bar.update(run.funnel, evaluation.score, evaluation.name)
+
+
+def check_budget(budget: Any) -> None:
+    """Refuse what is no number of candidates; None leaves it to the strategy.
+
+    Raises:
+        ValueError: with the value.
+    """
+    if budget is not None and (isinstance(budget, bool) or not (isinstance(budget, Integral) and int(budget) >= 1)):
+        raise ValueError(f"A budget is the number of candidates that are scored, at least 1; got {budget!r}.")
