@@ -89,10 +89,15 @@ def cut_off(*arguments: Any, **settings: Any) -> None:
     raise RuntimeError("[pair.cc:544] Connection closed by peer [127.0.0.1]:1234\nmore of it")
 
 
+def both_alike(gathered: list[Any], items: list[Any], group: Any) -> None:
+    gathered[:] = [items, items]
+
+
 @pytest.mark.parametrize("call", ["all_gather_object", "broadcast_object_list"])
 def test_a_process_that_is_lost_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     monkeypatch.setattr(dist, "get_backend", lambda: "gloo")
     monkeypatch.setattr(dist, "broadcast_object_list", lambda held, src, group: None)
+    monkeypatch.setattr(dist, "all_gather_object", both_alike)
     monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: Counter())
     monkeypatch.setattr(dist, call, cut_off)
     said = r"One of the processes died, or could not be reached any more \(\[pair.cc:544\] .*:1234\)\. "
