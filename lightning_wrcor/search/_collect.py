@@ -12,6 +12,7 @@ from lightning_wrcor._random import derive_seed, own_random_numbers
 from lightning_wrcor.inspection import Latency
 from lightning_wrcor.search._evaluate import Candidate, count, count_memory, measure_latency
 from lightning_wrcor.search._progress import Progress
+from lightning_wrcor.search._ranks import stopping_together
 from lightning_wrcor.search._run import Run
 from lightning_wrcor.search.constraints import BOUNDED, MEASURED
 from lightning_wrcor.search.evaluation import Evaluation
@@ -191,12 +192,6 @@ class _Latencies:
         self._known |= {row.key: row for row in rows}
         if self._run.journal is None:
             return
-        problem = None
-        try:
+        with stopping_together(self._run.ranks):
             for row in rows if self._journal is not None else ():
                 self._journal.add(row)  # type: ignore[union-attr]
-        except OSError as error:
-            problem = error
-        problem = self._run.ranks.broadcast(problem)
-        if problem is not None:
-            raise problem

@@ -12,6 +12,7 @@ from lightning_wrcor._random import derive_seed
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.proxies.votes import Vote
 from lightning_wrcor.search._evaluate import Candidate, Setting, evaluate
+from lightning_wrcor.search._ranks import stopping_together
 from lightning_wrcor.search._run import Run
 from lightning_wrcor.search._share import share
 from lightning_wrcor.search._standings import settle
@@ -98,12 +99,6 @@ def _write(run: Run, journal: Journal | None, new: Sequence[tuple[int, Evaluatio
     """Rank zero writes; if it cannot (a full disk), all ranks stop together, so that none waits for the others."""
     if run.journal is None:
         return
-    problem = None
-    try:
+    with stopping_together(run.ranks):
         for number, evaluation in new if journal is not None else ():
             journal.add(evaluation, repetition=number)  # type: ignore[union-attr]
-    except OSError as error:
-        problem = error
-    problem = run.ranks.broadcast(problem)
-    if problem is not None:
-        raise problem

@@ -52,6 +52,19 @@ class Ranks:
         return None
 
 
+@contextmanager
+def stopping_together(ranks: Ranks) -> Iterator[None]:
+    """What rank zero alone writes: where it cannot (a full disk), all processes stop, so that none waits for the others."""
+    problem = None
+    try:
+        yield
+    except OSError as error:
+        problem = error
+    problem = ranks.broadcast(problem)
+    if problem is not None:
+        raise problem
+
+
 class TorchRanks(Ranks):
     """The processes of torch.distributed.
 

@@ -19,7 +19,7 @@ from lightning_wrcor.search._collect import Collector
 from lightning_wrcor.search._evaluate import Candidate, Setting, count_classes, evaluate, read_proxies
 from lightning_wrcor.search._messages import SearchError, notes, nothing_found, too_many_failed, troubles
 from lightning_wrcor.search._race import run_race
-from lightning_wrcor.search._ranks import RankLostError, Ranks
+from lightning_wrcor.search._ranks import RankLostError, Ranks, stopping_together
 from lightning_wrcor.search._run import Run
 from lightning_wrcor.search._share import share
 from lightning_wrcor.search._votes import VotingProgress
@@ -269,15 +269,9 @@ def _write(run: Run, journal: Journal | None, evaluations: Sequence[Evaluation])
     """Rank zero writes; if it cannot (a full disk), all ranks stop together, so that none waits for the others."""
     if run.journal is None:
         return
-    problem = None
-    try:
+    with stopping_together(run.ranks):
         for evaluation in evaluations if journal is not None else ():
             journal.add(evaluation)  # type: ignore[union-attr]
-    except OSError as error:
-        problem = error
-    problem = run.ranks.broadcast(problem)
-    if problem is not None:
-        raise problem
 
 
 def _check_same_network(run: Run, known: Evaluation, candidate: Candidate) -> None:
