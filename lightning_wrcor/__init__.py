@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lightning_wrcor.checkpoint import load_network as load_network
     from lightning_wrcor.data import DigitsData as DigitsData
     from lightning_wrcor.data import ImageFolderData as ImageFolderData
+    from lightning_wrcor.data import TimmData as TimmData
     from lightning_wrcor.module import ZeroShotSearchModule as ZeroShotSearchModule
     from lightning_wrcor.proxies import ScoreReport as ScoreReport
     from lightning_wrcor.proxies import score as score
@@ -26,6 +27,7 @@ _HOMES = {
     "ImageFolderData": "data",
     "ScoreReport": "proxies",
     "SearchResult": "search",
+    "TimmData": "data",
     "ZeroShotSearch": "callback",
     "ZeroShotSearchModule": "module",
     "load_network": "checkpoint",

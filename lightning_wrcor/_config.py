@@ -76,6 +76,40 @@ def plain(value: Any) -> Any:
     return f"{named.__module__}.{named.__qualname__}"
 
 
+def read_settings(cls: type[T], given: T | Mapping[str, Any] | None, what: str, part: str = "setting") -> T | None:
+    """A dataclass of settings from what a user gives: the object, a mapping of its arguments, or None.
+
+    Args:
+        cls: the dataclass.
+        given: what the user gave.
+        what: what the settings are called in messages, such as ``"a race"``.
+        part: what one of them is called.
+
+    Raises:
+        TypeError: for anything else, and where a setting that has no default is missing.
+        ValueError: for a setting that is not known; the message lists those there are, closest first.
+    """
+    if given is None or isinstance(given, cls):
+        return given
+    if not isinstance(given, Mapping):
+        ways = f"{cls.__name__}(...), a mapping of its arguments or None"
+        raise TypeError(f"{what[0].upper()}{what[1:]} is given as {ways}; got {given!r}.")
+    known = list(inspect.signature(cls).parameters)
+    for name in given:
+        if name not in known:
+            of = f" of {what}" if part == "setting" else ""
+            listed = ", ".join(closest(name, known))
+            raise ValueError(f"There is no {part} named {name!r}{of}. {part.capitalize()}s: {listed}.")
+    missing = [
+        name
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.default is inspect.Parameter.empty and name not in given
+    ]
+    if missing:
+        raise TypeError(f"{what[0].upper()}{what[1:]} needs {' and '.join(missing)}; got {dict(given)!r}.")
+    return cls(**given)
+
+
 def closest(name: object, names: Iterable[str]) -> list[str]:
     """All ``names``, those most like ``name`` first (for error messages); upper and lower case are alike."""
 

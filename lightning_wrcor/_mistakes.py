@@ -12,7 +12,7 @@ from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -119,19 +119,19 @@ def sentence(message: str, known: Iterable[str] = ()) -> str:
     return f"{where}: {said}" if where else said
 
 
-def check_types(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
+def check_types(values: Mapping[str, Any], types: Mapping[str, Any]) -> None:
     """Refuse values that are not of the types with which the arguments of classes are declared.
 
     Args:
         values: a value for each name, or a mapping from argument names to values where the type is a class.
-        types: the type of each name.
+        types: the type of each name: a class, or a type of plain values such as ``list[str]``.
 
     Raises:
         ValueError: for the first that does not fit.
     """
     parser = ArgumentParser(exit_on_error=False)
     for name, kind in types.items():
-        if kind in (bool, int, float, str):
+        if kind in (bool, int, float, str) or not inspect.isclass(kind) or get_origin(kind) is not None:
             parser.add_argument(f"--{name}", type=kind)
         else:
             parser.add_class_arguments(kind, name, fail_untyped=False)

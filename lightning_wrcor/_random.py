@@ -18,6 +18,14 @@ def derive_seed(seed: int, *parts: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def seed_all(seed: int) -> None:
+    """Seed Python's, NumPy's (where it is loaded) and torch's global random numbers, those of all devices included."""
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 @contextmanager
 def own_random_numbers(seed: int | None = None) -> Iterator[None]:
     """Leave every global random number generator as it was found, also when the block raises.

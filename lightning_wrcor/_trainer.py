@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -241,6 +242,46 @@ def keep_from_parent(module: LightningModule, attribute: str) -> None:
             del state[name]
 
     module.register_state_dict_post_hook(drop)  # type: ignore[no-untyped-call]
+
+
+def take_averaged_weights(trainer: Trainer, module: LightningModule) -> None:
+    """Put averaged weights into the module for ``test`` and ``predict``, as Lightning itself does for ``validate``.
+
+    A Trainer that has fitted with weight averaging goes on with it: ``test(ckpt_path=...)`` then loads the weights that
+    were trained last, and the averages stay aside.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if getattr(callback, "_average_model", None) is not None:
+            callback._copy_average_to_current(module)
+
+
+def begins_to_fit(trainer: Trainer) -> bool:
+    """Whether this is a ``fit`` that starts anew, so that no checkpoint's weights follow."""
+    return trainer.state.fn == "fit" and requested_checkpoint(trainer) is None
+
+
+def steps_an_epoch(trainer: Trainer) -> float:
+    """Optimiser steps in an epoch, at least 1; infinite where the training data have no length."""
+    trainer.fit_loop.setup_data()
+    batches = trainer.num_training_batches
+    return batches if math.isinf(batches) else max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+
+
+def images_a_step(trainer: Trainer) -> int:
+    """Images in one optimiser step: the batch of a process, times processes, times accumulated batches.
+
+    Raises:
+        MisconfigurationException: where the training loader does not say how large its batches are.
+    """
+    trainer.fit_loop.setup_data()
+    loaders = trainer.fit_loop._combined_loader
+    sizes = [getattr(loader, "batch_size", None) for loader in (loaders.flattened if loaders is not None else [])]
+    if not sizes or not isinstance(sizes[0], int):
+        raise MisconfigurationException(
+            "lr_batch scales the learning rate with the batch, but the training loader has no batch_size. Leave lr_batch "
+            "out and give the lr that is right for your batches."
+        )
+    return sizes[0] * trainer.world_size * trainer.accumulate_grad_batches
 
 
 def untrained_parameters(trainer: Trainer, network: nn.Module) -> tuple[list[str], int]:

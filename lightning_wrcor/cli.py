@@ -14,12 +14,13 @@ import lightning_wrcor  # noqa: F401  (bare class names on the command line)
 from lightning_wrcor._mistakes import check_types, end, sentence, told_plainly, with_tracebacks
 from lightning_wrcor._search_trainer import SearchTrainer
 from lightning_wrcor.callback import ZeroShotSearch
-from lightning_wrcor.data import DigitsData, ImageFolderData
+from lightning_wrcor.data import DigitsData, ImageFolderData, TimmData
 from lightning_wrcor.module import ZeroShotSearchModule
 
 __all__ = [
     "DigitsData",
     "ImageFolderData",
+    "TimmData",
     "ZeroShotSearch",
     "ZeroShotSearchModule",
     "check_types",

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
-import torch.nn.functional as F
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_wrcor import _trainer
-from lightning_wrcor._config import closest, plain
+from lightning_wrcor._classifier import Classifier
+from lightning_wrcor._config import plain
 from lightning_wrcor._handover import LAID_OVER, check_optimisers, freeze_unreached, report_winner
 from lightning_wrcor.callback import ZeroShotSearch
 from lightning_wrcor.proxies import Proxy
 from lightning_wrcor.search import CHECKPOINT_KEY, Constraints, Racing, SearchResult, Strategy, Winner
 from lightning_wrcor.spaces import Space
+from lightning_wrcor.training import Distillation, Mixing, ProgressiveResolution
 
 
-class ZeroShotSearchModule(LightningModule):
+class ZeroShotSearchModule(Classifier):
     """An image classifier whose network is the best of many, chosen before training starts.
 
     The search runs once, in the ``fit`` set-up; the network is built in ``configure_model``. The winner is in the
@@ -47,9 +45,26 @@ class ZeroShotSearchModule(LightningModule):
         lr: peak learning rate.
         weight_decay: weight decay; norms and biases have none.
         optimizer_args: further arguments of the optimiser, such as ``{"momentum": 0.9}``.
-        schedule: ``cosine`` to zero over the whole training, or ``constant``.
-        warmup_epochs: epochs in which the learning rate grows linearly from nearly zero.
-        label_smoothing: 0 to 1.
+        schedule: ``cosine`` or ``linear`` over the whole training, or ``constant``.
+        warmup_epochs: epochs in which the learning rate grows linearly.
+        label_smoothing: 0 or more, below 1.
+        lr_batch: images in an optimiser step (over all processes and accumulated batches) that ``lr`` is meant for; it is
+            scaled to those that there are. None: ``lr`` as it is.
+        lr_scaling: ``linear``, or ``sqrt`` of the ratio.
+        layer_decay: factor of the learning rate from each layer to the one before it; None: all alike.
+        warmup_lr: share of ``lr`` that the warm-up begins with.
+        min_lr: share of ``lr`` that is left at the end.
+        loss: ``cross_entropy``, or ``bce``: one yes or no a class.
+        bce_threshold: with ``bce``, a mixed label above it counts as a full yes, others as no.
+        mixing: mixup and CutMix: `Mixing` or a mapping of its arguments.
+        drop_path: stochastic depth: probability that the last residual branch is left out; it grows linearly with depth.
+            None: as the network is built, which is 0 but for a few of timm's (Swin: 0.1).
+        distillation: a teacher: `Distillation` or a mapping of its arguments.
+        progressive: smaller training images at first: `ProgressiveResolution` or a mapping of its arguments.
+        channels_last: keep images and weights in the memory format that tensor cores prefer.
+        compile: compile the winner (``torch.compile``); a mapping has its arguments.
+        pretrained: weights that training begins with: True for those that timm has for the winner (it downloads them), or
+            a file. The classifier is left as it is where the number of classes differs.
 
     Attributes:
         network: the network; None until the winner is known.
@@ -78,9 +93,23 @@ class ZeroShotSearchModule(LightningModule):
         lr: float = 0.1,
         weight_decay: float = 4e-5,
         optimizer_args: dict[str, Any] | None = None,
-        schedule: Literal["cosine", "constant"] = "cosine",
+        schedule: Literal["cosine", "linear", "constant"] = "cosine",
         warmup_epochs: float = 0.0,
         label_smoothing: float = 0.1,
+        lr_batch: int | None = None,
+        lr_scaling: Literal["linear", "sqrt"] = "linear",
+        layer_decay: float | None = None,
+        warmup_lr: float = 1e-3,
+        min_lr: float = 0.0,
+        loss: Literal["cross_entropy", "bce"] = "cross_entropy",
+        bce_threshold: float | None = None,
+        mixing: Mixing | dict[str, Any] | None = None,
+        drop_path: float | None = None,
+        distillation: Distillation | dict[str, Any] | None = None,
+        progressive: ProgressiveResolution | dict[str, Any] | None = None,
+        channels_last: bool = False,
+        compile: bool | dict[str, Any] = False,
+        pretrained: bool | str = False,
     ) -> None:
         super().__init__()
         self.search_settings = ZeroShotSearch(
@@ -96,7 +125,6 @@ class ZeroShotSearchModule(LightningModule):
             journal=journal,
             racing=racing,
         )
-        _check_optimizer(optimizer)
         # Plain values only: anything else would keep the checkpoint from being read with weights_only=True.
         self.save_hyperparameters(ignore=["space", "proxy", "strategy", "constraints", "racing"])
         settings = self.search_settings
@@ -105,6 +133,7 @@ class ZeroShotSearchModule(LightningModule):
         self.hparams["strategy"] = settings.strategy.config()
         self.hparams["constraints"] = settings.constraints.to_dict()
         self.hparams["racing"] = settings.racing.to_dict() if settings.racing is not None else None
+        self.read_training_settings()
         self.network = None
         self.result: SearchResult | None = None
         self.winner: Winner | None = None
@@ -112,7 +141,11 @@ class ZeroShotSearchModule(LightningModule):
             chosen = settings.space.parse(genotype)
             name = settings.space.name(chosen)
             self.winner = Winner(settings.space.config(), chosen, name, num_classes, in_chans, "network")
-        self._make_metrics(num_classes)
+        self.make_metrics(num_classes)
+
+    def read_batch(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Images and labels of a batch, as `ZeroShotSearch.read_batch` reads them."""
+        return self.search_settings.read_batch(batch)
 
     # ---- the network
 
@@ -120,15 +153,18 @@ class ZeroShotSearchModule(LightningModule):
         """Build the winner, once; search first where that has to be done (weight averaging calls this early)."""
         if self.network is not None:
             return
-        if self.winner is None and self._trainer is not None:
+        if self._trainer is not None:
             self._find_winner()
         if self.winner is None:
             return
         settings = self.search_settings
         given = settings.space if settings.space.config() == self.winner.space else None
-        self.network = self.winner.build(given)
-        freeze_unreached(self.network, (self.winner.in_chans, *self._image_size()))
-        self._make_metrics(self.winner.num_classes)
+        network = self.winner.build(given)
+        freeze_unreached(network, (self.winner.in_chans, *self._image_size()))
+        self.prepare(network)
+        self.compile_network(network)
+        self.network = network
+        self.make_metrics(self.winner.num_classes)
 
     def setup(self, stage: str) -> None:
         """Find the winner: in the requested checkpoint, as given, or by a search."""
@@ -139,9 +175,9 @@ class ZeroShotSearchModule(LightningModule):
         trainer = self.trainer
         path = _trainer.requested_checkpoint(trainer)
         stored = _trainer.stored_winner(trainer, path) if path is not None else None
-        if stored is not None:
-            self._take(stored)
-        if self.winner is not None:
+        known = stored or self.winner
+        if known is not None:
+            self._take(known)
             return
         if trainer.state.fn != "fit":
             raise MisconfigurationException(
@@ -151,7 +187,7 @@ class ZeroShotSearchModule(LightningModule):
         if path is not None:
             raise MisconfigurationException(f"The checkpoint {path} holds no winner of a search.")
         settings = self.search_settings
-        images, _ = _trainer.probe_batch(trainer, 2, settings.seed, settings.read_batch)
+        images, _ = _trainer.probe_batch(trainer, 2, settings.seed, self.read_batch)
         if self.hparams["in_chans"] not in (None, images.shape[1]):
             raise MisconfigurationException(
                 f"in_chans is {self.hparams['in_chans']}, but the images have {images.shape[1]} channels."
@@ -203,6 +239,7 @@ class ZeroShotSearchModule(LightningModule):
         """Check that the winner is what will be trained, and tell the loggers about it."""
         assert self.network is not None
         check_optimisers(self.trainer, self.network)
+        self.prepare_teacher()
         self.report()
 
     def report(self) -> None:
@@ -210,90 +247,3 @@ class ZeroShotSearchModule(LightningModule):
         assert self.winner is not None
         chosen = {"model": {"init_args": {"space": self.winner.space, "genotype": self.winner.name}}}
         report_winner(self.trainer, self.winner, self.result, LAID_OVER, chosen)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(B, classes)`` of images ``(B, C, H, W)``."""
-        if self.network is None:
-            raise MisconfigurationException("There is no network yet: it is chosen in trainer.fit.")
-        output = self.network(images)
-        logits: Tensor = output[0] if isinstance(output, (tuple, list)) else output
-        return logits
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Cross-entropy with label smoothing."""
-        images, labels = self.search_settings.read_batch(batch)
-        loss = F.cross_entropy(self(images), labels, label_smoothing=self.hparams["label_smoothing"])
-        self.log("train/loss", loss, prog_bar=True)
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Loss, top-1 and top-5 accuracy."""
-        self._evaluate("val", batch)
-
-    def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Loss, top-1 and top-5 accuracy."""
-        self._evaluate("test", batch)
-
-    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Class probabilities ``(B, classes)``."""
-        images = batch[0] if isinstance(batch, (tuple, list)) else batch
-        return self.forward(images).softmax(-1)
-
-    def _make_metrics(self, num_classes: int | None) -> None:
-        if num_classes is None:
-            return
-        for stage in ("val", "test"):
-            for k in (1, 5):
-                if k < num_classes:
-                    setattr(self, f"{stage}_top{k}", MulticlassAccuracy(num_classes, top_k=k, average="micro"))
-
-    def _evaluate(self, stage: str, batch: Any) -> None:
-        images, labels = self.search_settings.read_batch(batch)
-        logits = self(images)
-        self.log(
-            f"{stage}/loss", F.cross_entropy(logits, labels), prog_bar=True, sync_dist=True, batch_size=len(images)
-        )
-        for k in (1, 5):
-            metric = getattr(self, f"{stage}_top{k}", None)
-            if metric is not None:
-                metric.update(logits, labels)
-                self.log(f"{stage}/top{k}", metric, prog_bar=k == 1)
-
-    def configure_optimizers(self) -> Any:
-        """Timm's optimiser by name, without decay on norms and biases; the schedule steps every batch."""
-        from timm.optim import create_optimizer_v2
-
-        assert self.network is not None
-        chosen = self.hparams
-        optimizer = create_optimizer_v2(
-            self.network,
-            opt=chosen["optimizer"],
-            lr=chosen["lr"],
-            weight_decay=chosen["weight_decay"],
-            **(chosen["optimizer_args"] or {}),
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs if self.trainer.max_epochs and self.trainer.max_epochs > 0 else 1
-        warmup = min(steps - 1, int(steps / epochs * chosen["warmup_epochs"]))
-        schedulers: list[torch.optim.lr_scheduler.LRScheduler] = []
-        if warmup > 0:
-            schedulers.append(torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, total_iters=warmup))
-        if chosen["schedule"] == "cosine":
-            schedulers.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - warmup)))
-        else:
-            schedulers.append(torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0))
-        schedule = (
-            torch.optim.lr_scheduler.SequentialLR(optimizer, schedulers, [warmup]) if warmup > 0 else schedulers[0]
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _check_optimizer(name: str) -> None:
-    """Refuse a misspelt optimiser before anything is searched."""
-    from timm.optim import get_optimizer_class, list_optimizers
-
-    try:
-        get_optimizer_class(name.removeprefix("lookahead_"))
-    except ValueError as error:
-        names = ", ".join(closest(name, list_optimizers())[:8])
-        raise ValueError(f"timm has no optimiser named {name!r}. Closest: {names}.") from error

@@ -1,14 +1,14 @@
 """Choose a network without training any, then train it: ImageNet, or digits where no ImageNet folder is given.
 
-Usage: python recipes/imagenet.py [FILE.yaml ...] [key=value ...]
+Usage: python recipes/imagenet.py [RECIPE or FILE.yaml ...] [key=value ...] [--print_config]
 
-Files are laid over imagenet.yaml in their order, then the dotted values: data.root=/path/to/imagenet, budget=5000,
-trainer.devices=8, model.lr=0.2. Unknown keys are refused.
+Recipes (files beside this one: paper, modern, quick, finetune; one_gpu, one_node, many_nodes) and files are laid over
+imagenet.yaml in their order, then the dotted values: data.root=/path/to/imagenet, budget=5000, trainer.devices=8,
+model.lr=0.2. Unknown keys are refused. --print_config prints the whole configuration and stops.
 """
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import random
@@ -18,21 +18,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import OmegaConf
 
 from lightning_wrcor import DigitsData, ImageFolderData, ZeroShotSearchModule
+from lightning_wrcor._recipe import check_keys, dump, lay_over, read_layers, with_defaults
+from lightning_wrcor._search_trainer import SearchTrainer
 from lightning_wrcor.cli import check_types, told_plainly
-from lightning_wrcor.search import Constraints
+from lightning_wrcor.data import TimmData
+from lightning_wrcor.export import export_network
+from lightning_wrcor.search import Constraints, Evaluation, SearchResult, Winner
 from lightning_wrcor.spaces import get_space
+from lightning_wrcor.training import Finalists
+
+try:
+    from lightning.pytorch.callbacks import EMAWeightAveraging  # since Lightning 2.6
+except ImportError:
+    EMAWeightAveraging = None
 
 HERE = Path(__file__).parent
-TOP: dict[str, type] = {"budget": int, "seed": int, "output": str, "compare_random": int}
+TOP: dict[str, Any] = {
+    "budget": int,
+    "seed": int,
+    "output": str,
+    "resume": bool | str,
+    "compare_random": int,
+    "finalists": Finalists,
+    "ema": EMAWeightAveraging or dict,
+    "checkpoint": ModelCheckpoint,
+    "early_stopping": EarlyStopping,
+    "export": list[str],
+}
+OPTIONAL = ("finalists", "ema", "early_stopping", "export")
+"""Which of them may be null."""
 OWN = {"callbacks", "default_root_dir", "logger"}
 """Arguments of the Trainer that the recipe gives."""
 
@@ -42,84 +63,128 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         sys.exit()
-    files = [argument for argument in arguments if "=" not in argument]
-    for file in files:
-        if not Path(file).is_file():
-            sys.exit(f"There is no file {file!r}. Arguments are YAML files and key=value pairs (--help says more).")
-    try:
-        given = [OmegaConf.load(file) for file in files]
-        given.append(OmegaConf.from_dotlist([argument for argument in arguments if "=" in argument]))
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        sys.exit(f"The configuration cannot be read: {' '.join(str(error).split())}")
-    try:
-        user = OmegaConf.merge(*map(_lifted, given))
-        defaults = "imagenet.yaml" if OmegaConf.select(user, "data.root") is not None else "digits.yaml"
-        config = OmegaConf.load(HERE / defaults)
-        space = OmegaConf.select(user, "model.space")
-        if space is not None and not (isinstance(space, DictConfig) and "class_path" not in space):
-            config.model.pop("space")  # the arguments of the default space are not those of another
-        plain = OmegaConf.to_container(OmegaConf.merge(config, user), resolve=True)
-    except (OmegaConfBaseException, TypeError) as error:
-        sys.exit(f"The files and values do not fit together: {str(error).splitlines()[0]}")
-    data = ImageFolderData if "root" in plain["data"] else DigitsData
-    sections: dict[str, type] = {"data": data, "model": ZeroShotSearchModule, "trainer": Trainer}
-    _check_keys("", plain, [*TOP, *sections])
+    arguments = [argument for argument in arguments if argument != "--print_config"]
+    layers = read_layers(arguments, HERE)
+    folder = any(OmegaConf.select(layer, f"data.{key}") is not None for layer in layers for key in ("root", "name"))
+    plain = lay_over([OmegaConf.load(HERE / ("imagenet.yaml" if folder else "digits.yaml")), *layers])  # type: ignore[list-item]
+    if plain["data"].get("name") is None and folder:
+        plain["data"].pop("name", None)
+    sections: dict[str, type] = {"data": data_class(plain), "model": ZeroShotSearchModule, "trainer": Trainer}
+    check_keys("", plain, [*TOP, *sections])
     for own in OWN & set(plain["trainer"]):
         sys.exit(f"trainer.{own} is no setting: the recipe gives the Trainer its own.")
     for section, target in sections.items():
-        _check_keys(f"{section}.", plain[section], list(inspect.signature(target).parameters))
-    check_types(plain, {**TOP, **sections})
+        if section == "data" and not folder and not set(plain["data"]) <= set(inspect.signature(target).parameters):
+            rank_zero_info("(Without data.root=... the recipe runs on digits, which have few settings.)")
+        check_keys(f"{section}.", plain[section], list(inspect.signature(target).parameters))
+    for section, target in {"checkpoint": ModelCheckpoint, "early_stopping": EarlyStopping}.items():
+        check_keys(f"{section}.", plain[section] or {}, list(inspect.signature(target).parameters))
+    given = {key: value for key, value in plain.items() if not (key in OPTIONAL and value is None)}
+    check_types(given, {key: kind for key, kind in {**TOP, **sections}.items() if key in given})
     if plain["compare_random"] < 0:
         sys.exit(f"compare_random is a number of networks, 0 or more; got {plain['compare_random']}.")
-    if defaults == "digits.yaml":
+    if plain["ema"] is not None and EMAWeightAveraging is None:
+        sys.exit("ema needs Lightning 2.6 or newer (pip install -U lightning); ema=null trains without it.")
+    if not folder:
         rank_zero_info(
             "No ImageNet folder was given (data.root=...): the whole pipeline runs on scikit-learn's digits."
         )
+    for section, target in sections.items():
+        full = with_defaults(plain[section], target)
+        plain[section] = {key: value for key, value in full.items() if not (section == "trainer" and key in OWN)}
     return plain
 
 
-def _lifted(part: DictConfig) -> DictConfig:
-    """A file as this recipe has it: ``selected.yaml`` and other files of the Lightning CLI keep arguments elsewhere."""
-    if not isinstance(part, DictConfig):
-        sys.exit(f"A file has sections with names and values; got {part}.")
-    for section in ("data", "model", "trainer"):
-        value = part.get(section, {})
-        if not isinstance(value, (dict, DictConfig)):
-            sys.exit(f"{section} is a section, with values {section}.name=value; got {value}.")
-    if set(part) == {"space", "genotype"}:  # the callback's winner
-        return OmegaConf.create({"model": part})
-    for callback in OmegaConf.select(part, "trainer.callbacks") or []:  # the same, from the command line
-        if OmegaConf.select(callback, "init_args.genotype") is not None:
-            return OmegaConf.create({"model": {key: callback.init_args[key] for key in ("space", "genotype")}})
-    if OmegaConf.select(part, "model.init_args") is not None:
-        part.model = part.model.init_args
-    return part
+def data_class(config: dict[str, Any]) -> Any:
+    """Digits, folders of images, or what timm's readers read by name."""
+    if config["data"].get("name") is not None:
+        return TimmData
+    return ImageFolderData if "root" in config["data"] else DigitsData
 
 
-def _check_keys(where: str, section: dict[str, Any], known: list[str]) -> None:
-    for key in section:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {where}{near[0]}?" if near else ""
-            sys.exit(f"There is no setting {where}{key}.{hint} Known: {', '.join(known)}.")
+def make_data(config: dict[str, Any]) -> LightningDataModule:
+    """The data module of a configuration."""
+    data: LightningDataModule = data_class(config)(**config["data"])
+    return data
 
 
-def train(config: dict[str, Any], name: str, **model: Any) -> tuple[ZeroShotSearchModule, Trainer, float]:
-    """Train one network and test it: the winner, or the one that ``genotype`` names."""
+def make_trainer(
+    config: dict[str, Any], name: str, resumed: Path | None = None, checkpoints: bool = True
+) -> SearchTrainer:
+    """Lightning's Trainer, with what the recipe gives it."""
+    output = Path(config["output"]).resolve()  # checkpoints know their folder, and must find it again as the same
+    callbacks: list[Callback] = [LearningRateMonitor()]
+    if config["ema"] is not None:
+        callbacks.append(EMAWeightAveraging(**config["ema"]))
+    if config["early_stopping"] is not None:
+        callbacks.append(EarlyStopping(**config["early_stopping"]))
+    settings = config["trainer"]
+    if checkpoints:
+        # A training that goes on writes its checkpoints where they were: only there is the best one so far still the best.
+        folder = {"dirpath": resumed.resolve().parent} if resumed is not None else {}
+        callbacks.append(ModelCheckpoint(**{**config["checkpoint"], **folder}))
+    else:
+        settings = {**settings, "enable_checkpointing": False}
+    return SearchTrainer(**settings, default_root_dir=output, logger=CSVLogger(output, name=name), callbacks=callbacks)
+
+
+def train(
+    config: dict[str, Any], name: str, winner: Winner | None = None, resume: Path | None = None, **model: Any
+) -> tuple[ZeroShotSearchModule, Trainer, dict[str, Any]]:
+    """Train one network and test it: the one that is found, that ``winner`` or ``genotype`` names, or a checkpoint's."""
     seed_everything(config["seed"], workers=True, verbose=False)
-    data = ImageFolderData(**config["data"]) if "root" in config["data"] else DigitsData(**config["data"])
+    data = make_data(config)
     module = ZeroShotSearchModule(**{**config["model"], **model})
-    output = Path(config["output"])
-    checkpoint = ModelCheckpoint(monitor="val/top1", mode="max", save_last=True, filename="best")
-    trainer = Trainer(
-        **{"log_every_n_steps": 10, **config["trainer"]},
-        default_root_dir=output,
-        logger=CSVLogger(output, name=name),
-        callbacks=[checkpoint, LearningRateMonitor()],
-    )
-    trainer.fit(module, datamodule=data)
+    module.winner = winner or module.winner
+    trainer = make_trainer(config, name, resume)
+    trainer.fit(module, datamodule=data, ckpt_path=resume)
+    saving = trainer.checkpoint_callback
+    assert isinstance(saving, ModelCheckpoint)
     (tested,) = trainer.test(module, datamodule=data, ckpt_path="best", verbose=False)
-    return module, trainer, float(tested["test/top1"])
+    figures = {
+        "test_top1": float(tested["test/top1"]),
+        "figures": {key: float(value) for key, value in tested.items()},
+        "checkpoint": saving.best_model_path,
+        "chosen_by": {str(saving.monitor): float(saving.best_model_score)}  # type: ignore[arg-type]
+        if saving.best_model_score is not None
+        else {},
+        "weights": "averaged (EMA)" if config["ema"] is not None else "as trained",
+        "test_images": getattr(data, "test_images", "unknown"),
+    }
+    return module, trainer, figures
+
+
+def search_only(config: dict[str, Any]) -> tuple[SearchResult, ZeroShotSearchModule]:
+    """The search without the training."""
+    seed_everything(config["seed"], workers=True, verbose=False)
+    module = ZeroShotSearchModule(**config["model"])
+    trainer = make_trainer(config, "search", checkpoints=False)
+    trainer.search(module, datamodule=make_data(config))
+    assert module.result is not None
+    return module.result, module
+
+
+def best_finalist(config: dict[str, Any]) -> tuple[Winner, SearchResult, list[dict[str, Any]]]:
+    """Train the best of the search for a while, all alike, and take the one with the best validation accuracy."""
+    result, module = search_only(config)
+    wanted = Finalists.read(config["finalists"])
+    assert wanted is not None
+    candidates = result.leaderboard[: wanted.count]
+    short = {**config, "trainer": {**config["trainer"], **wanted.trainer()}, "early_stopping": None}
+    rows: list[dict[str, Any]] = []
+    for place, row in enumerate(candidates, start=1):
+        rank_zero_info(f"\nFinalist {place} of {len(candidates)}, trained for {wanted}: {row.name}")
+        seed_everything(config["seed"], workers=True, verbose=False)
+        trainer = make_trainer(short, f"finalists/{place}", checkpoints=False)
+        finalist, data = ZeroShotSearchModule(**{**config["model"], "genotype": row.name}), make_data(config)
+        trainer.fit(finalist, datamodule=data)
+        (seen,) = trainer.validate(finalist, datamodule=data, verbose=False)
+        rows.append({"genotype": row.name, "score": row.score, "val_top1": float(seen["val/top1"])})
+    # At equal accuracy the better score wins, which stands first.
+    chosen: Evaluation = max(zip(rows, candidates, strict=True), key=lambda pair: pair[0]["val_top1"])[1]
+    rank_zero_info(f"\nThe best finalist is trained from the beginning: {chosen.name}")
+    assert module.winner is not None
+    return Winner.of(result, module.winner.num_classes, module.winner.in_chans, "network", chosen), result, rows
 
 
 def random_genotypes(config: dict[str, Any], winner: str, count: int) -> list[str]:
@@ -139,37 +204,100 @@ def random_genotypes(config: dict[str, Any], winner: str, count: int) -> list[st
     return names
 
 
+def checkpoint_to_resume(config: dict[str, Any]) -> Path | None:
+    """The checkpoint that ``resume`` means: a path, or the newest of an earlier run in the same folder."""
+    resume = config["resume"]
+    if not resume:
+        return None
+    if resume is not True:
+        if not Path(resume).exists():
+            raise FileNotFoundError(2, "There is no such checkpoint", str(resume))
+        return Path(resume)
+    found = Path(config["output"]).glob("winner/version_*/checkpoints/last*.ckpt")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        rank_zero_info(f"resume: there is no checkpoint in {config['output']} yet, so the training starts anew.")
+    return newest
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """The command; a setting that cannot work ends it with one message."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     with told_plainly():
-        return run(read_config(sys.argv[1:] if arguments is None else arguments))
+        config = read_config(arguments)
+        if "--print_config" in arguments:
+            print(dump(config), end="")
+            return config
+        return run(config)
 
 
 def run(config: dict[str, Any]) -> dict[str, Any]:
-    """Search, train, test; returns and writes the figures."""
-    module, trainer, accuracy = train(config, "winner")
+    """Search, train, test, export; returns and writes the figures."""
+    resume = checkpoint_to_resume(config)
+    winner, result, finalists = None, None, []
+    if config["finalists"] is not None and resume is None and config["model"]["genotype"] is None:
+        winner, result, finalists = best_finalist(config)
+    write_config(config)
+    module, trainer, tested = train(config, "winner", winner, resume)
     assert module.winner is not None
-    figures: dict[str, Any] = {"winner": module.winner.to_dict(), "test_top1": accuracy, "random": []}
+    result = result or module.result
+    figures: dict[str, Any] = {"winner": module.winner.to_dict(), **tested, "finalists": finalists, "random": []}
     others = random_genotypes(config, module.winner.name, config["compare_random"])
     for number, genotype in enumerate(others, start=1):
         rank_zero_info(f"\nRandom candidate {number} of {len(others)}, trained alike: {genotype}")
-        figures["random"].append({"genotype": genotype, "test_top1": train(config, "random", genotype=genotype)[2]})
+        accuracy = train(config, "random", genotype=genotype)[2]["test_top1"]
+        figures["random"].append({"genotype": genotype, "test_top1": accuracy})
     if trainer.is_global_zero:
-        report(config, module, figures)
+        if config["export"]:
+            export(config, result, figures)
+        report(config, result, figures)
     return figures
 
 
-def report(config: dict[str, Any], module: ZeroShotSearchModule, figures: dict[str, Any]) -> None:
+def write_config(config: dict[str, Any]) -> None:
+    """The whole configuration as it is used, defaults included; the recipe takes the file again."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if rank_zero_only.rank == 0:
+        folder = Path(config["output"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+
+
+def export(config: dict[str, Any], result: SearchResult | None, figures: dict[str, Any]) -> None:
+    """Write the trained network so that others can use it, with a model card."""
+    export_network(
+        figures["checkpoint"],
+        Path(config["output"]) / "export",
+        formats=tuple(config["export"]),
+        figures={**figures["figures"], "data": figures["test_images"]},
+        settings=without_paths(config),
+        search=result,
+        data=make_data(config),
+    )
+
+
+def without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings as others may read them."""
+    data = {key: value for key, value in config["data"].items() if key != "root"}
+    return {**{key: value for key, value in config.items() if key not in ("output", "resume")}, "data": data}
+
+
+def report(config: dict[str, Any], result: SearchResult | None, figures: dict[str, Any]) -> None:
     """Print the closing table and write ``result.json``."""
-    assert module.winner is not None
     output = Path(config["output"])
     (output / "result.json").write_text(json.dumps({**figures, "config": config}, indent=1) + "\n", encoding="utf-8")
-    if module.result is not None:
-        print(f"\nThe search:\n{module.result.table()}")
-    print(f"\nWinner: {module.winner.name}")
-    if "root" not in config["data"]:
+    if result is not None:
+        print(f"\nThe search:\n{result.table()}")
+    for row in figures["finalists"]:
+        print(f"Finalist {row['genotype']}:  validation accuracy {row['val_top1']:.2%} after the short training")
+    print(f"\nWinner: {figures['winner']['name']}")
+    if data_class(config) is DigitsData:
         print("No ImageNet folder was given, so these figures are on scikit-learn's digits (real 8x8 images).")
     print(f"Test accuracy of the winner:  {figures['test_top1']:.2%}")
+    chosen = ", ".join(f"{name} {value:.4f}" for name, value in figures["chosen_by"].items())
+    print(f"  of {figures['test_images']};")
+    print(f"  weights {figures['weights']}, checkpoint {figures['checkpoint']}{f', chosen by {chosen}' * bool(chosen)}")
     if figures["random"]:
         others = [row["test_top1"] for row in figures["random"]]
         listed = ", ".join(f"{value:.2%}" for value in sorted(others))

@@ -18,7 +18,8 @@ from lightning_wrcor.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROOMS = ("lightning_wrcor", *(f"lightning_wrcor.{room}" for room in ("proxies", "spaces", "search", "inspection")))
+_FOLDERS = ("proxies", "spaces", "search", "inspection", "training", "data", "export")
+ROOMS = ("lightning_wrcor", *(f"lightning_wrcor.{room}" for room in _FOLDERS))
 
 
 class Block(NamedTuple):

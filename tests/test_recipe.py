@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -32,11 +33,14 @@ def recipe(*arguments: str) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twelve JPEGs of three classes."""
-    for kind, colour in (("cat", "red"), ("dog", "green"), ("eel", "blue")):
+    """Twelve JPEGs of three classes, of noise about a colour each."""
+    rng = np.random.default_rng(0)
+    for channel, kind in enumerate(("cat", "dog", "eel")):
         (tmp_path / "images" / kind).mkdir(parents=True)
         for number in range(4):
-            Image.new("RGB", (40, 50), colour).save(tmp_path / "images" / kind / f"{number}.JPEG")
+            pixels = rng.integers(0, 120, (50, 40, 3), dtype=np.uint8)
+            pixels[..., channel] += 120
+            Image.fromarray(pixels).save(tmp_path / "images" / kind / f"{number}.JPEG")
     return tmp_path / "images"
 
 
@@ -115,7 +119,10 @@ def test_real_jpegs_under_two_processes(data: Path) -> None:
         (["budgte=3"], r"There is no setting budgte\. Did you mean budget\?"),
         (["trainer.max_epoch=3"], r"Did you mean trainer\.max_epochs\?"),
         (["data.batchsize=3"], r"Did you mean data\.batch_size\?"),
-        (["nothere.yaml"], r"There is no file 'nothere\.yaml'"),
+        (["nothere.yaml"], r"There is no file 'nothere\.yaml', and no recipe of that name \(.*modern, .*paper"),
+        (["modern", "data.root"], r"There is no file 'data\.root'"),
+        (["checkpoint.monitr=val/loss"], r"no setting checkpoint\.monitr\. Did you mean checkpoint\.monitor\?"),
+        (["resume=true", "ckpt=3"], r"There is no setting ckpt\."),
         (["model={"], "cannot be read"),
         (["trainer=[1]"], r"trainer is a section, with values trainer\.name=value; got \[1\]"),
         (["data=3"], r"data is a section, with values data\.name=value; got 3"),
@@ -137,7 +144,7 @@ def test_mistakes_in_the_configuration(arguments: list[str], sentence: str) -> N
         ("budget=0", "A budget is the number of candidates that are scored, at least 1; got 0."),
         ("output=", "output has no value."),
         ("model.lr=abc", "model.lr: expected float, got 'abc'"),
-        ("model.schedule=linear", "model.schedule: expected one of 'cosine', 'constant', got 'linear'"),
+        ("model.schedule=linera", "model.schedule: expected one of 'cosine', 'linear', 'constant', got 'linera'"),
         ("model.space=nasbench20", "There is no search space 'nasbench20'. There are: nasbench201,"),
         ("model.proxy=wrcorr", "There is no proxy named 'wrcorr'. Proxies, closest first: wrcor,"),
         ("model.constraints.max_params=-3", "The constraint max_params=-3 is negative."),
@@ -145,6 +152,13 @@ def test_mistakes_in_the_configuration(arguments: list[str], sentence: str) -> N
         ("trainer.devices=foo", "`devices` selected with `CPUAccelerator` should be an int > 0."),
         ("trainer.max_epochs=abc", "trainer.max_epochs: expected int or null, got 'abc'"),
         ("data.image_size=abc", "data.image_size: expected int, got 'abc'"),
+        ("model.label_smoothing=7", "label_smoothing is a share, 0 or more and below 1; got 7"),
+        ("model.mixing={mixupp: 1}", "There is no setting named 'mixupp' of mixing. Settings: mixup,"),
+        ("model.distillation={teacher: resnet152}", "The teacher 'resnet152' is untrained, and teaches nothing:"),
+        ("ema={decay: much}", "ema.decay: expected float, got 'much'"),
+        ("finalists={count: 1, epochs: 1}", "count of finalists is a number of networks, at least 2; got 1"),
+        ("export=[onxn]", "There is no format"),
+        ("resume=gone.ckpt", "[Errno 2] There is no such checkpoint: 'gone.ckpt'"),
         ("data.root=nowhere", "There is no folder 'nowhere' (root of the images)."),
     ],
 )
@@ -156,9 +170,13 @@ def test_wrong_values_are_told_in_one_line(capsys: pytest.CaptureFixture[str], a
     assert line.removeprefix("error: ").startswith(said)
 
 
-def test_errors_inside_training_keep_their_traceback() -> None:
-    with pytest.raises(RuntimeError, match="label_smoothing must be between"):
-        recipe(*CELLS, *QUICK, "data.image_size=8", "model.label_smoothing=7", "model.journal=null")
+def test_errors_inside_training_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object) -> None:
+        raise ValueError("inside a step")
+
+    monkeypatch.setattr("lightning_wrcor._classifier.classification_loss", fails)
+    with pytest.raises(ValueError, match="inside a step"):
+        recipe(*CELLS, *QUICK, "data.image_size=8", "model.journal=null")
 
 
 WINNER = {
@@ -186,5 +204,135 @@ def test_every_form_of_selected_yaml(selected: dict[str, Any]) -> None:
     assert "callbacks" not in config["trainer"]
 
 
+# ---- the recipes beside the script
+
+TRAINING = ["paper", "modern", "quick", "finetune"]
+MACHINES = ["one_gpu", "one_node", "many_nodes"]
+HERE = ["trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=1", "trainer.precision=32-true"]
+HERE += ["trainer.strategy=auto", "trainer.sync_batchnorm=false"]
+
+
 def test_settings_were_found() -> None:
-    assert sorted(path.name for path in RECIPES.glob("*.yaml")) == ["cli.yaml", "digits.yaml", "imagenet.yaml"]
+    assert sorted(path.stem for path in RECIPES.glob("*.yaml")) == sorted(
+        ["cli", "digits", "imagenet", *TRAINING, *MACHINES]
+    )
+
+
+def read_config(*arguments: str) -> dict[str, Any]:
+    config: dict[str, Any] = runpy.run_path(str(RECIPES / "imagenet.py"))["read_config"](arguments)
+    return config
+
+
+@pytest.mark.parametrize("training", TRAINING)
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_recipe_goes_with_every_machine(training: str, machine: str, folder: Path) -> None:
+    config = read_config(training, machine, f"data.root={folder}")
+    assert config["trainer"]["devices"] == (1 if machine == "one_gpu" else 8)
+    assert config["model"]["lr"] == float(yaml.safe_load((RECIPES / f"{training}.yaml").read_text())["model"]["lr"])
+    own = yaml.safe_load((RECIPES / f"{machine}.yaml").read_text())
+    assert config["data"]["batch_size"] == own["data"]["batch_size"]
+
+
+@pytest.mark.parametrize("training", TRAINING)
+def test_every_recipe_trains(training: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is, but for a small space, small images, one epoch, and weights of the teacher and the winner from files."""
+    import timm
+    import torch
+
+    small = {
+        "paper": ["model.space.init_args={resolutions: 32, widths: WIDTHS, depths: DEPTHS, head: [16, 16]}"],
+        "modern": [*CELLS[:2]],
+        "quick": [
+            *CELLS[:2],
+            "model.progressive={start: 16, until: 0.8, multiple: 8}",
+            "finalists={count: 2, steps: 1}",
+        ],
+        "finetune": ["model.space.init_args={include: [test_resnet, test_efficientnet], max_macs: null}"],
+    }[training]
+    widths, depths = str([[8, 16]] * 8), str([[1, 1]] * 7)
+    small = [one.replace("WIDTHS", widths).replace("DEPTHS", depths) for one in small]
+    if training == "paper":
+        torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), "teacher.pth")
+        small += ["model.distillation={teacher: test_resnet, pretrained: false, weights: teacher.pth}"]
+    if training == "finetune":
+        for name in ("test_resnet", "test_efficientnet"):
+            torch.save(timm.create_model(name, num_classes=1000).state_dict(), f"{name}.pth")
+        # The weights must fit whichever wins: one candidate.
+        small = ["model.space.init_args={include: [test_resnet], max_macs: null}", "model.pretrained=test_resnet.pth"]
+    quick = ["data.image_size=32", "data.eval_size=null", "data.batch_size=2", "data.num_workers=0", "budget=3"]
+    quick += ["data.val_fraction=0.34", "model.probe_size=4", "trainer.max_epochs=2", "trainer.limit_train_batches=2"]
+    quick += ["trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1", "trainer.accumulate_grad_batches=1"]
+    quick += ["export=[weights]", f"output=runs/{training}"]
+    figures = recipe(training, "one_gpu", f"data.root={folder}", *HERE, *quick, *small)
+    assert 0 <= figures["test_top1"] <= 1
+    assert figures["weights"] == ("averaged (EMA)" if training == "finetune" else "as trained")
+    assert len(figures["finalists"]) == (2 if training == "quick" else 0)
+    assert Path(f"runs/{training}/export/README.md").is_file()
+    used = yaml.safe_load(Path(f"runs/{training}/config.yaml").read_text())
+    assert used["data"]["batch_size"] == 2, "the command line wins over the files"
+    assert used["trainer"]["accelerator"] == "cpu", "likewise"
+    assert used["trainer"]["num_sanity_val_steps"] is None, "defaults are written down as well"
+
+
+def test_the_configuration_that_was_used_runs_again(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe(
+        *CELLS, *QUICK, "data.image_size=8", "compare_random=0", "export=null", "output=first", "trainer.max_epochs=1"
+    )
+    used = Path("first/config.yaml")
+    assert yaml.safe_load(used.read_text()) == read_config(str(used))
+    capsys.readouterr()
+    again = recipe(str(used), "output=second", "--print_config")
+    assert yaml.safe_load(capsys.readouterr().out.partition("\nbudget")[1].strip() or "null") is not None or again
+    assert again == {**yaml.safe_load(used.read_text()), "output": "second"}
+    assert not Path("second").exists()
+
+
+def test_resume_goes_on_where_the_newest_checkpoint_stands(caplog: pytest.LogCaptureFixture) -> None:
+    quick = [
+        *CELLS,
+        *QUICK[:1],
+        "trainer.enable_progress_bar=false",
+        "data.image_size=8",
+        "compare_random=0",
+        "output=o",
+    ]
+    quick += ["export=null", "trainer.limit_train_batches=3", "model.schedule=constant", "ema={decay: 0.9}"]
+    first = recipe(*quick, "trainer.max_epochs=1", "resume=true")
+    assert "there is no checkpoint in o yet" in caplog.text
+    resumed = recipe(*quick, "trainer.max_epochs=2", "resume=true")
+    whole = recipe(*quick, "trainer.max_epochs=2", "output=whole")
+    assert resumed["winner"]["name"] == first["winner"]["name"]
+    assert resumed["figures"] == whole["figures"]
+    assert Path(resumed["checkpoint"]).parent == Path("o/winner/version_0/checkpoints").resolve()
+
+
+def test_finalists_are_trained_and_the_best_wins(caplog: pytest.LogCaptureFixture) -> None:
+    quick = [*CELLS, *QUICK, "data.image_size=8", "compare_random=0", "finalists={count: 2, epochs: 1}", "model.lr=0.1"]
+    figures = recipe(*quick, "export=[weights]")
+    rows = figures["finalists"]
+    assert len(rows) == 2
+    assert rows[0]["score"] > rows[1]["score"]
+    best = max(rows, key=lambda row: row["val_top1"])
+    assert figures["winner"]["name"] == best["genotype"]
+    assert figures["winner"]["summary"]["score"] == best["score"], "the winner's own figures"
+    assert "Finalist 2 of 2, trained for 1 epoch" in caplog.text
+    card = Path("runs/digits/export/README.md").read_text()
+    assert best["genotype"] in card
+    assert f"{figures['test_top1']:.2%}" in card
+
+
+def test_averaged_weights_are_tested_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    from lightning_wrcor import DigitsData, load_network
+
+    figures = recipe(
+        *CELLS, *QUICK, "data.image_size=8", "compare_random=0", "export=null", "ema={decay: 0.95}", "model.lr=0.1"
+    )
+    assert "weights averaged (EMA)" in capsys.readouterr().out
+    network = load_network(figures["checkpoint"])
+    data = DigitsData(image_size=8)
+    data.setup("test")
+    with torch.no_grad():
+        right = torch.cat([network(images).argmax(1) == labels for images, labels in data.test_dataloader()])
+    assert figures["test_top1"] == pytest.approx(float(right.float().mean()))

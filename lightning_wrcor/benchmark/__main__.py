@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from lightning_wrcor.benchmark import _commands, cost, counting, families, scaling, searches, strategies, variants
+from lightning_wrcor.benchmark import (
+    _commands,
+    cost,
+    counting,
+    families,
+    scaling,
+    searches,
+    strategies,
+    training,
+    variants,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     strategies.add_command(commands)
     searches.add_command(commands)
     scaling.add_command(commands)
+    training.add_command(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.run(arguments))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any
 
-from lightning_wrcor._config import closest, plain
+from lightning_wrcor._config import plain, read_settings
 from lightning_wrcor.inspection import Costs, Latency
 
 COUNTED = ("params", "macs", "depth")
@@ -62,7 +62,7 @@ class Constraints:
     latency: Latency | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "latency", _read_latency(self.latency))
+        object.__setattr__(self, "latency", read_settings(Latency, self.latency, "the latency of constraints"))
         for name, bound in self._bounds().items():
             if isinstance(bound, bool) or not isinstance(bound, Real):
                 hint = " (YAML reads 5e6 as text, and 5.0e+6 or 5_000_000 as numbers)" if isinstance(bound, str) else ""
@@ -113,27 +113,4 @@ class Constraints:
             TypeError: for anything else.
             ValueError: for a bound that is not known; the message lists those there are, closest first.
         """
-        if isinstance(given, Constraints):
-            return given
-        if given is None:
-            return cls()
-        if not isinstance(given, Mapping):
-            raise TypeError(f"Constraints are given as Constraints(max_params=...) or a mapping; got {given!r}.")
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known:
-                listed = ", ".join(closest(name, known))
-                raise ValueError(f"There is no constraint named {name!r}. Constraints: {listed}.")
-        return cls(**given)
-
-
-def _read_latency(given: Any) -> Latency | None:
-    if given is None or isinstance(given, Latency):
-        return given
-    if not isinstance(given, Mapping):
-        raise TypeError(f"The latency of constraints is Latency(...) or a mapping of its arguments; got {given!r}.")
-    known = [field.name for field in fields(Latency)]
-    for name in given:
-        if name not in known:
-            raise ValueError(f"There is no setting {name!r} of latency. Settings: {', '.join(closest(name, known))}.")
-    return Latency(**given)
+        return read_settings(cls, given, "a set of constraints", "constraint") or cls()

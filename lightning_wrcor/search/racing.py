@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
 from typing import Any
 
-from lightning_wrcor._config import closest, plain
+from lightning_wrcor._config import plain, read_settings
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,7 @@ class Racing:
             TypeError: for anything else.
             ValueError: for a setting that is not known; the message lists those there are, closest first.
         """
-        if given is None or isinstance(given, Racing):
-            return given
-        if not isinstance(given, Mapping):
-            raise TypeError(f"A race is given as Racing(finalists=...), a mapping or None; got {given!r}.")
-        known = [one.name for one in fields(cls)]
-        for name in given:
-            if name not in known:
-                raise ValueError(f"A race has no setting {name!r}. Settings: {', '.join(closest(name, known))}.")
-        return cls(**given)
+        return read_settings(cls, given, "a race")
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lightning_wrcor.search.constraints import MEASURED
+from lightning_wrcor.search.evaluation import Evaluation
 from lightning_wrcor.search.result import SearchResult
 from lightning_wrcor.spaces import Genotype, Space, freeze, get_space
 
@@ -57,9 +58,16 @@ class Winner:
         return cls(**{**data, "genotype": freeze(data["genotype"])})
 
     @classmethod
-    def of(cls, result: SearchResult, num_classes: int, in_chans: int, attribute: str) -> Winner:
-        """The winner of a search."""
-        best = result.best
+    def of(
+        cls,
+        result: SearchResult,
+        num_classes: int,
+        in_chans: int,
+        attribute: str,
+        chosen: Evaluation | None = None,
+    ) -> Winner:
+        """The winner of a search, or another of its candidates that was chosen in the place of it."""
+        best = chosen if chosen is not None else result.best
         summary = {
             "score": best.score,
             "scores": dict(best.scores),

@@ -22,6 +22,7 @@ from lightning_wrcor.spaces._cells import (
     strided_size,
     total,
 )
+from lightning_wrcor.spaces._training import LayerPatterns, layer_patterns, maybe_dropped, set_dropped
 
 Form: TypeAlias = Literal["imagenet", "cifar"]
 
@@ -93,12 +94,13 @@ class _CellModule(nn.Module):
         # An input that no addition reads still has parameters before it: a zero connects them (see Zero).
         self.unused = [node for node in (0, 1) if node not in self.inputs]
         self.zero = Zero(place.stride(0))
+        self.drop_path: nn.Module | None = None
 
-    def forward(self, first: Tensor, second: Tensor, drop_path: float = 0.0) -> Tensor:
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
         nodes = [self.first(first), self.second(second)]
         for addition in range(0, len(self.inputs), 2):
             left, right = (
-                _drop_path(operation(nodes[node]), 0.0 if isinstance(operation, nn.Identity) else drop_path)
+                maybe_dropped(operation(nodes[node]), None if isinstance(operation, nn.Identity) else self.drop_path)
                 for operation, node in zip(
                     self.operations[addition : addition + 2], self.inputs[addition : addition + 2], strict=True
                 )
@@ -107,14 +109,6 @@ class _CellModule(nn.Module):
         for node in self.unused:
             nodes[self.concat[0]] = nodes[self.concat[0]] + self.zero(nodes[node])
         return torch.cat([nodes[node] for node in self.concat], dim=1)
-
-
-def _drop_path(x: Tensor, probability: float) -> Tensor:
-    """Set whole samples to zero, each with this probability, and scale the others so that the mean stays."""
-    if not probability:
-        return x
-    kept = x.new_empty(len(x), 1, 1, 1).bernoulli_(1 - probability)
-    return x * kept / (1 - probability)
 
 
 class AuxiliaryClassifier(nn.Module):
@@ -163,7 +157,8 @@ class CellNetwork(nn.Module):
         auxiliary: add a second classifier after the second reduction. In training mode (and only then) the network
             returns ``(logits, auxiliary logits)``.
         drop_path: probability that, in training mode, an operation's output (unless it is the identity) is zero for a
-            sample. The attribute of this name may be set while training goes on, as DARTS does (from 0 upwards).
+            sample. The attribute of this name may be set while training goes on, as DARTS does (from 0 upwards). It is
+            the same in all cells; `lightning_wrcor.training.set_drop_path` lets it rise from cell to cell.
     """
 
     def __init__(
@@ -176,18 +171,32 @@ class CellNetwork(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path is a probability, at least 0 and less than 1; got {drop_path}.")
         self.num_classes = num_classes
-        self.drop_path = drop_path
         self.stem = _stem(genotype.width, form, in_chans)
         places = list(_places(genotype, form))
         self.cells = nn.ModuleList(_CellModule(place) for place in places)
+        self.drop_path = drop_path
         self.classifier = nn.Linear(places[-1].c_out, num_classes)
         self.second_reduction = 2 * genotype.depth // 3
         self.auxiliary = (
             AuxiliaryClassifier(places[self.second_reduction].c_out, form, num_classes) if auxiliary else None
         )
+
+    @property
+    def drop_path(self) -> float:
+        """The largest probability that a cell has."""
+        return max(float(getattr(cell.drop_path, "drop_prob", 0.0)) for cell in self.cells)
+
+    @drop_path.setter
+    def drop_path(self, probability: float) -> None:
+        if not 0 <= probability < 1:
+            raise ValueError(f"drop_path is a probability, at least 0 and less than 1; got {probability}.")
+        for cell in self.cells:
+            set_dropped(cell, probability)
+
+    def group_matcher(self, coarse: bool = False) -> LayerPatterns:
+        """The stem, every cell and the head are one layer each; the convention is timm's."""
+        return layer_patterns(coarse, r"^cells\.(\d+)")
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last cell's output, ``(batch, channels, height, width)``."""
@@ -201,7 +210,7 @@ class CellNetwork(nn.Module):
             second = part(second)
         reduced = second
         for index, cell in enumerate(self.cells):
-            first, second = second, cell(first, second, self.drop_path if self.training else 0.0)
+            first, second = second, cell(first, second)
             reduced = second if index == self.second_reduction else reduced
         return reduced, second
 

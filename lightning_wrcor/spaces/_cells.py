@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_wrcor.inspection import Costs
+from lightning_wrcor.spaces._training import maybe_dropped
 
 Size = tuple[int, int]
 """Height and width of a feature map."""
@@ -188,9 +189,10 @@ class ResidualReduction(nn.Module):
         # Rounding up changes nothing at even sizes, and at odd ones it meets the strided convolution's size.
         pool = nn.AvgPool2d(2, stride=2, ceil_mode=True)
         self.shortcut = nn.Sequential(pool, nn.Conv2d(c_in, c_out, 1, bias=False))
+        self.drop_path: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.shortcut(x) + self.conv_b(self.conv_a(x))
+        out: Tensor = self.shortcut(x) + maybe_dropped(self.conv_b(self.conv_a(x)), self.drop_path)
         return out
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.spaces._cells import Size, strided_size, total
 from lightning_wrcor.spaces._drawing import Drawing, Table
+from lightning_wrcor.spaces._training import LayerPatterns, layer_patterns, maybe_dropped
 
 _EPS = 1e-3  # of every BN
 _STAGE = re.compile(r"E(\d+)K(\d+)\((\d+),(\d+),(\d+),(\d+),(\d+)\)")
@@ -97,10 +98,11 @@ class Block(nn.Module):
         shortcut = nn.Sequential(*conv_bn(c_in, stage.width, stride=stride, bias=True))
         self.shortcut = shortcut if first else nn.Identity()
         self.act = nn.ReLU(inplace=False)
+        self.drop_path: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.project(self.se(self.depthwise(self.expand(x))))
-        x = self.act(out + self.shortcut(x))
+        x = self.act(maybe_dropped(out, self.drop_path) + self.shortcut(x))
         return x
 
 
@@ -124,6 +126,10 @@ class InvertedResidualNetwork(nn.Module):
             self.stages.append(nn.Sequential(*(Block(stage, entry, se) for entry in entries)))
         self.head = nn.Sequential(*conv_bn(network.widths[-1], network.head), nn.ReLU(inplace=False))
         self.classifier = nn.Linear(network.head, num_classes)
+
+    def group_matcher(self, coarse: bool = False) -> LayerPatterns:
+        """The stem, every block, and the head are one layer each; the convention is timm's."""
+        return layer_patterns(coarse, r"^stages\.(\d+)\.(\d+)", after=r"^head")
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature map, ``(batch, head channels, height, width)``."""

@@ -16,6 +16,7 @@ from lightning_wrcor.spaces._base import Genotype, Space
 from lightning_wrcor.spaces._cells import strided_size, total
 from lightning_wrcor.spaces._dag import Graph, add_unused, canonical, from_bits, pairs, prune, share_channels, to_bits
 from lightning_wrcor.spaces._drawing import Drawing, vertex_cell
+from lightning_wrcor.spaces._training import LayerPatterns, layer_patterns, maybe_dropped
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 """What a vertex can do, in the order of the paper."""
@@ -211,6 +212,10 @@ class _Cell(nn.Module):
         self.convs = nn.ModuleDict(
             {name: _conv_bn_relu(kernel, a, b) for name, kernel, a, b in _convs(graph, c_in, c_out)}
         )
+        # The only sum of two ways through the cell of which one is short: the output's with the cell's input.
+        self.residual = {0} < set(graph.sources(graph.output))
+        if self.residual:
+            self.drop_path: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         graph, values = self.graph, [x]
@@ -225,7 +230,8 @@ class _Cell(nn.Module):
         projected = [self._read(values, 0, graph.output)] if 0 in read else []
         if not joined:
             return projected[0]
-        return sum(projected, joined[0] if len(joined) == 1 else torch.cat(joined, dim=1))
+        whole = joined[0] if len(joined) == 1 else torch.cat(joined, dim=1)
+        return sum(projected, maybe_dropped(whole, self.drop_path) if self.residual else whole)
 
     def _read(self, values: list[Tensor], source: int, target: int) -> Tensor:
         if source == 0:
@@ -252,6 +258,10 @@ class _Network(nn.Module):
                 c_in = c_out
         self.cells = nn.ModuleList(places)
         self.classifier = nn.Linear(c_in, num_classes)
+
+    def group_matcher(self, coarse: bool = False) -> LayerPatterns:
+        """The stem, every cell and the head are one layer each; the convention is timm's."""
+        return layer_patterns(coarse, r"^cells\.(\d+)")
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature map, ``(batch, 4 width, height / 4, width / 4)``."""

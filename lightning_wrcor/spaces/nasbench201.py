@@ -23,6 +23,7 @@ from lightning_wrcor.spaces._cells import (
     total,
 )
 from lightning_wrcor.spaces._drawing import Drawing, summed_cell
+from lightning_wrcor.spaces._training import LayerPatterns, layer_patterns, maybe_dropped
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """What an edge can do, in the order of the paper."""
@@ -191,14 +192,23 @@ class _Cell(nn.Module):
     def __init__(self, operations: tuple[str, ...], channels: int) -> None:
         super().__init__()
         self.edges = nn.ModuleList(build_operation(operation, channels, 1) for operation in operations)
+        # In training, what a node adds to a skip connection may be dropped; without one nothing would be left.
+        ended = list(zip(operations, (end for _, end in EDGES), strict=True))
+        skipping = {node for operation, node in ended if operation == "skip_connect"}
+        self.droppable = [node in skipping and operation not in ("skip_connect", "none") for operation, node in ended]
+        if any(self.droppable):
+            self.drop_path: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         nodes = [x]
-        edges = iter(self.edges)
+        edges = iter(zip(self.edges, self.droppable, strict=True))
         for _ in _NODES:
-            first, *others = (next(edges)(node) for node in nodes)
+            first, *others = (self._along(node, *next(edges)) for node in nodes)
             nodes.append(sum(others, first))
         return nodes[-1]
+
+    def _along(self, node: Tensor, operation: nn.Module, droppable: bool) -> Tensor:
+        return maybe_dropped(operation(node), self.drop_path if droppable else None)
 
 
 class _Network(nn.Module):
@@ -217,6 +227,10 @@ class _Network(nn.Module):
         self.cells = nn.ModuleList(places)
         self.last_act = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=False))
         self.classifier = nn.Linear(channels, num_classes)
+
+    def group_matcher(self, coarse: bool = False) -> LayerPatterns:
+        """The stem, every cell and reduction block, and the head are one layer each; the convention is timm's."""
+        return layer_patterns(coarse, r"^cells\.(\d+)", after=r"^last_act")
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature map, ``(batch, 4 width, height / 4, width / 4)``."""

@@ -14,6 +14,7 @@ from lightning_wrcor.inspection import Costs
 from lightning_wrcor.spaces._base import FiniteSpace, Genotype
 from lightning_wrcor.spaces._cells import Size, strided_size, total
 from lightning_wrcor.spaces._drawing import Drawing, Table
+from lightning_wrcor.spaces._training import LayerPatterns, layer_patterns, maybe_dropped
 
 STAGES = (2, 3, 3)
 """Places in each stage; the first of them halves the size and doubles the channels."""
@@ -215,10 +216,12 @@ class _InvertedResidual(nn.Module):
             *_conv_bn(inner, c_out),
         )
         self.shortcut = stride == 1
+        if self.shortcut:
+            self.drop_path: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.convs(x)
-        return out + x if self.shortcut else out
+        return maybe_dropped(out, self.drop_path) + x if self.shortcut else out
 
 
 def _block(choice: int, c_in: int, c_out: int, stride: int) -> nn.Module:
@@ -243,6 +246,10 @@ class _Network(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.head = nn.Sequential(*_conv_bn(c_in, head), nn.ReLU(inplace=False))
         self.classifier = nn.Linear(head, num_classes)
+
+    def group_matcher(self, coarse: bool = False) -> LayerPatterns:
+        """The stem, every block with weights, and the head are one layer each; the convention is timm's."""
+        return layer_patterns(coarse, r"^blocks\.(\d+)", after=r"^head")
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature map, ``(batch, head, height / 8, width / 8)``."""

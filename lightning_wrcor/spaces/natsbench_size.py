@@ -22,6 +22,7 @@ from lightning_wrcor.spaces._cells import (
     total,
 )
 from lightning_wrcor.spaces._drawing import Drawing, Table
+from lightning_wrcor.spaces._training import LayerPatterns, layer_patterns, maybe_dropped
 
 _PLACES = 5
 _REDUCTIONS = (1, 3)
@@ -181,11 +182,13 @@ class _Cell(nn.Module):
         )
         self.conv_13 = relu_conv_bn(c_out, c_out, 3)
         self.conv_23 = relu_conv_bn(c_out, c_out, 3)
+        self.drop_path: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         first: Tensor = self.conv_01(x)
         second: Tensor = self.conv_02(x) + self.conv_12(first)
-        third: Tensor = self.skip_03(x) + self.conv_13(first) + self.conv_23(second)
+        third: Tensor = self.skip_03(x) + maybe_dropped(self.conv_13(first), self.drop_path)
+        third = third + maybe_dropped(self.conv_23(second), self.drop_path)
         return third
 
 
@@ -212,6 +215,10 @@ class _Network(nn.Module):
         )
         self.last_act = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=False))
         self.classifier = nn.Linear(widths[-1], num_classes)
+
+    def group_matcher(self, coarse: bool = False) -> LayerPatterns:
+        """The stem, every cell and reduction block, and the head are one layer each; the convention is timm's."""
+        return layer_patterns(coarse, r"^cells\.(\d+)", after=r"^last_act")
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature map, ``(batch, last width, height / 4, width / 4)``."""

@@ -60,6 +60,8 @@ class TimmModels(FiniteSpace):
         max_macs: the most multiply-adds for one image (3 channels, of ``image_size`` or else of the model's own size,
             1,000 classes) that a model may take.
         max_input_size: the largest height or width in pixels that timm's configuration may give as the model's own.
+        has_weights: only models that timm has pretrained weights for. They are scored untrained all the same; a training
+            can begin with the weights (``pretrained=True`` of `lightning_wrcor.ZeroShotSearchModule`).
         kwargs: further arguments of `timm.create_model` for all models, such as ``{"drop_path_rate": 0.1}``.
             ``act_layer`` may be a name that timm knows, such as ``"silu"``. Not all models take all arguments: one
             that refuses them fails in `build` with a message that says so, and does not pass a filter that builds.
@@ -80,6 +82,7 @@ class TimmModels(FiniteSpace):
         max_params: int | None = None,
         max_macs: int | None = None,
         max_input_size: int | None = None,
+        has_weights: bool = False,
         kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self.include = include
@@ -88,6 +91,7 @@ class TimmModels(FiniteSpace):
         self.max_params = max_params
         self.max_macs = max_macs
         self.max_input_size = max_input_size
+        self.has_weights = has_weights
         self.kwargs = dict(kwargs or {})
         limits = {"image_size": image_size, "max_params": max_params, "max_macs": max_macs}
         for limit, value in {**limits, "max_input_size": max_input_size}.items():
@@ -100,6 +104,12 @@ class TimmModels(FiniteSpace):
             self.input_size = (3, image_size, image_size)
         self._create_kwargs = with_act_layer(self.kwargs)
         included = matching(include, "include")
+        if has_weights:
+            from timm import list_models
+
+            included &= {name.partition(".")[0] for name in list_models(pretrained=True)}
+            if not included:
+                raise ValueError(f"timm has pretrained weights for none of the models that include={include!r} names.")
         self._listed = sorted(included - matching(exclude, "exclude"))
         self._excluded = len(included) - len(self._listed)
         self._left: list[str] | None = None

@@ -179,8 +179,16 @@ def test_resolution_of_a_real_space() -> None:
         ({"max_latency": 3}, ValueError, "no constraint named 'max_latency'. Constraints: max_latency_ms"),
         ({"max_latency_ms": 3, "min_latency_ms": 4}, ValueError, "min_latency_ms=4 and max_latency_ms=3 together"),
         ({"max_memory_mb": "1GB"}, ValueError, "max_memory_mb is a number or None; got '1GB'"),
-        ({"latency": {"batch": 3}}, ValueError, "no setting 'batch' of latency. Settings: batch_size"),
-        ({"latency": "fast"}, TypeError, r"latency of constraints is Latency\(...\) or a mapping .*; got 'fast'"),
+        (
+            {"latency": {"batch": 3}},
+            ValueError,
+            "no setting named 'batch' of the latency of constraints. Settings: batch_size",
+        ),
+        (
+            {"latency": "fast"},
+            TypeError,
+            r"latency of constraints is given as Latency\(...\), a mapping .*; got 'fast'",
+        ),
     ],
 )
 def test_mistakes(given: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -569,7 +569,7 @@ def test_the_bar_counts_the_race(capsys: pytest.CaptureFixture[str]) -> None:
         ({"errors": -1}, ValueError, "errors of a race is a number of standard errors, 0 or more; got -1"),
         ({"errors": math.nan}, ValueError, "errors of a race"),
         ({"errors": "2"}, ValueError, "errors of a race"),
-        ({"sedes": 3}, ValueError, "A race has no setting 'sedes'. Settings: seeds"),
+        ({"sedes": 3}, ValueError, "There is no setting named 'sedes' of a race. Settings: seeds"),
         (8, TypeError, "A race is given as Racing"),
         (True, TypeError, "A race is given as Racing"),
     ],

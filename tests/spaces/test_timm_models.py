@@ -280,3 +280,16 @@ def test_config_holds_plain_values_only():
 def test_importing_the_spaces_does_not_import_timm():
     code = "import sys, lightning_wrcor.spaces; sys.exit('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_only_models_that_have_weights() -> None:
+    every = set(TimmModels("resnet18*"))
+    trained = set(TimmModels("resnet18*", has_weights=True))
+    # timm's own lists, by its documented switch.
+    expected = {name.split(".")[0] for name in timm.list_models("resnet18*", pretrained=True)}
+    assert trained == expected & every
+    assert "resnet18" in trained
+    with pytest.raises(
+        ValueError, match="pretrained weights for none of the models that include='coatnet_0_224' names"
+    ):
+        TimmModels("coatnet_0_224", has_weights=True)

@@ -1,9 +1,7 @@
-"""The data modules on scikit-learn's digits and on real JPEG files, alone and under Lightning's Trainer."""
+"""Folders of real JPEG files, alone and under Lightning's Trainer."""
 
 from __future__ import annotations
 
-import inspect
-import logging
 import subprocess
 import sys
 from collections import Counter
@@ -12,39 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from image_toys import Classifier, folder_data, rows, trainer, write_images, write_splits
+from lightning.pytorch import seed_everything
 from PIL import Image
-from torch import nn
 
-from lightning_wrcor.data import DigitsData, ImageFolderData, _split
-
-SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "imagenet_samples"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def write_images(folder: Path, count: int, brightness: int = 0, size: tuple[int, int] = (40, 32)) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(brightness)
-    for number in range(count):
-        pixels = rng.integers(brightness, brightness + 20, (size[1], size[0], 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+from lightning_wrcor.data import ImageFolderData
+from lightning_wrcor.data._split import hold_out
 
 
 @pytest.fixture
 def folders(tmp_path):
-    """Train, validation and test folders of three classes, whose images differ in brightness."""
-    for split, count in (("train", 6), ("val", 3), ("test", 2)):
-        for place, name in enumerate(("cat", "dog", "emu")):
-            write_images(tmp_path / split / name, count, brightness=100 * place)
-    return tmp_path
+    return write_splits(tmp_path)
 
 
 @pytest.fixture
@@ -52,156 +28,6 @@ def flat(tmp_path):
     for place, name in enumerate(("cat", "dog", "emu")):
         write_images(tmp_path / name, 10, brightness=100 * place)
     return tmp_path
-
-
-def folder_data(root: Path, **arguments) -> ImageFolderData:
-    return ImageFolderData(root, **{"image_size": 16, "batch_size": 4, "num_workers": 0, **arguments})
-
-
-def rows(loader):
-    return torch.cat([images for images, _ in loader]), torch.cat([labels for _, labels in loader])
-
-
-class Classifier(LightningModule):
-    def __init__(self, inputs: int, classes: int, lr: float = 0.1) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, classes))
-        self.lr = lr
-        self.right: list[float] = []
-        self.batch_sizes: list[int] = []
-
-    def training_step(self, batch, batch_idx):
-        self.batch_sizes.append(len(batch[1]))
-        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-
-    def validation_step(self, batch, batch_idx):
-        pass
-
-    def test_step(self, batch, batch_idx):
-        self.right += (self.net(batch[0]).argmax(1) == batch[1]).tolist()
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
-
-
-def trainer(tmp_path: Path, **arguments) -> Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    return Trainer(
-        accelerator="cpu",
-        default_root_dir=tmp_path,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **arguments,
-    )
-
-
-# Digits
-
-
-@pytest.mark.parametrize(("size", "channels"), [(16, 3), (12, 1)])
-def test_digits_are_normalised_images_of_the_size_asked_for(size, channels):
-    data = DigitsData(image_size=size, channels=channels, batch_size=32)
-    assert data.input_size == (channels, size, size)
-    assert data.num_classes == 10
-    data.setup("fit")
-    images, labels = next(iter(data.train_dataloader()))
-    assert images.shape == (32, channels, size, size)
-    assert images.dtype == torch.float32
-    assert labels.dtype == torch.int64
-    assert torch.equal(images[:, 0], images[:, -1])
-    assert abs(images.mean()) < 0.2
-    assert 0.7 < images.std() < 1.1
-
-
-def test_digits_splits_hold_each_of_the_1797_images_once():
-    """Known from scikit-learn's documentation: 1,797 images, 174 to 183 a class."""
-    data = DigitsData(image_size=8, channels=1, augment=False)
-    data.setup()
-    splits = {name: data._get(name) for name in ("train", "val", "test")}
-    everything = torch.cat([split.images.flatten(1) for split in splits.values()])
-    assert len(everything) == 1797
-    assert len(everything.unique(dim=0)) == 1797
-    shares = {name: Counter(split.labels.tolist()) for name, split in splits.items()}
-    whole = sum(shares.values(), Counter())
-    assert sorted(whole.values())[0] == 174
-    assert sorted(whole.values())[-1] == 183
-    for digit in range(10):
-        assert shares["test"][digit] == pytest.approx(0.2 * whole[digit], abs=1)
-        assert shares["val"][digit] == pytest.approx(0.2 * whole[digit], abs=1)
-
-
-def test_digits_are_those_of_scikit_learn():
-    from sklearn.datasets import load_digits
-
-    source = load_digits()
-    data = DigitsData(image_size=8, channels=1, augment=False)
-    image, label = data._get("test")[0]
-    pixels = source.images.astype(np.float32)
-    expected = (pixels - pixels.mean()) / pixels.std(ddof=1)
-    match = np.abs(expected - image[0].numpy()).max((1, 2)).argmin()
-    np.testing.assert_allclose(image[0].numpy(), expected[match], atol=1e-5)
-    assert label == source.target[match]
-
-
-def test_digits_split_depends_on_the_seed_only():
-    def test_images(seed):
-        torch.manual_seed(int(torch.randint(1000, ())))
-        return DigitsData(seed=seed, image_size=8)._get("test").images
-
-    assert torch.equal(test_images(0), test_images(0))
-    assert not torch.equal(test_images(0), test_images(1))
-
-
-def test_digits_are_shifted_in_training_only():
-    data = DigitsData(image_size=16, channels=1)
-    train, val = data._get("train"), data._get("val")
-    torch.manual_seed(0)
-    seen = torch.stack([train[0][0] for _ in range(100)]).unique(dim=0)
-    assert len(seen) == 9  # one pixel in each of two directions, or none
-    assert torch.equal(val[0][0], val[0][0])
-    still = DigitsData(image_size=16, channels=1, augment=False)._get("train")[0][0]
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            # Away from the border, where background comes in, a shift is a roll.
-            rolled = torch.roll(still, (down, right), (1, 2))[:, 1:-1, 1:-1]
-            assert sum(torch.equal(rolled, one[:, 1:-1, 1:-1]) for one in seen) == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"image_size": 4}, "image_size must be 8 or more"),
-        ({"channels": 2}, "channels 1 or 3; got 16 and 2"),
-        ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave images for training"),
-        ({"test_fraction": 0.0}, "must be above 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-    ],
-)
-def test_digits_settings_out_of_range(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        DigitsData(**arguments)
-
-
-def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"pip install 'lightning_wrcor\[recipes\]'"):
-        DigitsData().setup("fit")
-
-
-def test_a_small_network_learns_the_digits(tmp_path):
-    seed_everything(0, verbose=False)
-    data = DigitsData(image_size=16, channels=1, batch_size=32)
-    module = Classifier(16 * 16, 10, lr=0.02)
-    run = trainer(tmp_path, max_epochs=6)
-    run.fit(module, datamodule=data)
-    run.test(module, datamodule=data, verbose=False)
-    assert len(module.right) == len(data._get("test"))
-    assert np.mean(module.right) > 0.93
-
-
-# Folders
 
 
 def test_folders_with_a_split(folders):
@@ -280,7 +106,7 @@ def test_classes_with_one_image_are_split_at_random_with_a_warning(tmp_path):
 )
 @pytest.mark.filterwarnings("ignore:.*one image only")
 def test_split_keeps_and_holds_out_every_row_once(labels, fraction):
-    kept, held = _split(labels, fraction, seed=0)
+    kept, held = hold_out(labels, fraction, seed=0)
     assert sorted(kept + held) == list(range(len(labels)))
     assert kept
     assert held
@@ -344,8 +170,13 @@ def test_the_last_batch_is_dropped_only_if_it_is_not_the_only_one(folders, batch
 
 def test_training_is_shuffled_and_evaluation_is_not(folders):
     data = folder_data(folders, batch_size=18)
-    orders = {tuple(next(iter(data.train_dataloader()))[1].tolist()) for _ in range(3)}
+    loader = data.train_dataloader()
+    orders = set()
+    for epoch in range(3):
+        loader.sampler.set_epoch(epoch)
+        orders.add(tuple(next(iter(loader))[1].tolist()))
     assert len(orders) == 3
+    assert tuple(sorted(orders.pop())) == (0,) * 6 + (1,) * 6 + (2,) * 6
     assert len({tuple(rows(data.val_dataloader())[1].tolist()) for _ in range(2)}) == 1
 
 
@@ -373,10 +204,10 @@ def test_two_processes_share_the_images(folders, tmp_path):
     script.write_text(
         f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import torch
 from torch.utils.data import DistributedSampler
-from test_data import Classifier, folder_data, trainer
+from image_toys import Classifier, folder_data, trainer
 torch.set_num_threads(1)
 
 
@@ -399,13 +230,13 @@ for batch_size in (4, 12):
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"the ImageNet samples are not at {SAMPLES}")
 @pytest.mark.filterwarnings("ignore:.*one image only")
-def test_real_imagenet_files():
-    data = ImageFolderData(SAMPLES, image_size=64, batch_size=16, num_workers=0, auto_augment="rand-m9-mstd0.5")
+def test_real_imagenet_files(data):
+    samples = data / "imagenet_samples"
+    data = ImageFolderData(samples, image_size=64, batch_size=16, num_workers=0, auto_augment="rand-m9-mstd0.5")
     data.setup()
     assert data.num_classes == 200
-    assert data.classes == sorted(path.name for path in SAMPLES.iterdir() if path.is_dir())
+    assert data.classes == sorted(path.name for path in samples.iterdir() if path.is_dir())
     assert [len(data._get(split)) for split in ("train", "val")] == [180, 20]
     images, labels = rows(data.val_dataloader())
     assert images.shape == (20, 3, 64, 64)
@@ -414,27 +245,3 @@ def test_real_imagenet_files():
     assert 0.7 < images.std() < 1.5
     images, _ = next(iter(data.train_dataloader()))
     assert images.shape == (16, 3, 64, 64)
-
-
-# Command line
-
-
-@pytest.mark.parametrize("cls", [DigitsData, ImageFolderData])
-def test_every_argument_has_a_type_and_a_line_of_help(cls):
-    parser = ArgumentParser()
-    parser.add_class_arguments(cls, "data")
-    text = " ".join(parser.format_help().split())
-    for name in inspect.signature(cls).parameters:
-        after = text.rpartition(f"--data.{name} ")[2][:200]
-        assert "type: " in after, name
-        assert not after.partition(" ")[2].startswith("("), name  # words come before the type
-
-
-def test_arguments_from_the_command_line(tmp_path):
-    parser = ArgumentParser()
-    parser.add_class_arguments(ImageFolderData, "data")
-    arguments = [f"--data.root={tmp_path}", "--data.scale=[0.5,1]", "--data.auto_augment=rand-m9", "--data.seed=3"]
-    config = parser.parse_args(arguments)
-    data = getattr(parser, "instantiate", parser.instantiate_classes)(config).data  # renamed in jsonargparse 4.49
-    assert (data.root, data.scale, data.auto_augment, data.seed) == (str(tmp_path), (0.5, 1.0), "rand-m9", 3)
-    assert dict(data.hparams) == {}

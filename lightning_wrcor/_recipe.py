@@ -1,0 +1,126 @@
+"""Settings of a recipe: files and dotted values, laid over each other, checked, and written down."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_wrcor._config import plain
+
+_SECTIONS = ("data", "model", "trainer")
+_TOGETHER = (("model.optimizer", "model.optimizer_args"),)
+"""A value, and what belongs to it: whoever gives another value does not want the old one's arguments."""
+
+
+def read_layers(arguments: Sequence[str], named: Path) -> list[DictConfig]:
+    """Files and dotted values of a command line, in the order in which they are laid over each other.
+
+    Args:
+        arguments: YAML files, names of files in ``named`` without ``.yaml``, and ``key=value`` pairs.
+        named: folder of the recipe's own files.
+
+    Raises:
+        SystemExit: with one message.
+    """
+    files = []
+    for argument in arguments:
+        if "=" in argument:
+            continue
+        own = named / f"{argument}.yaml"
+        if not Path(argument).is_file() and not own.is_file():
+            listed = ", ".join(sorted(path.stem for path in named.glob("*.yaml")))
+            sys.exit(
+                f"There is no file {argument!r}, and no recipe of that name ({listed}). Arguments are YAML files, recipes "
+                "and key=value pairs (--help says more)."
+            )
+        files.append(Path(argument) if Path(argument).is_file() else own)
+    try:
+        given = [OmegaConf.load(file) for file in files]
+        given.append(OmegaConf.from_dotlist([argument for argument in arguments if "=" in argument]))
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, OSError) as error:
+        sys.exit(f"The configuration cannot be read: {' '.join(str(error).split())}")
+    return [_lifted(part) for part in given]
+
+
+def lay_over(layers: Sequence[DictConfig]) -> dict[str, Any]:
+    """One configuration of several, the later ones above; ``${...}`` is resolved.
+
+    Raises:
+        SystemExit: with one message.
+    """
+    try:
+        config = OmegaConf.create({})
+        for layer in layers:
+            space, before = OmegaConf.select(layer, "model.space"), OmegaConf.select(config, "model.space")
+            partial = isinstance(space, DictConfig) and "class_path" not in space
+            if space is not None and space != before and not partial:
+                _drop(config, "model.space")  # the arguments of one space are not those of another
+                if OmegaConf.select(layer, "model.genotype") is None:
+                    _drop(config, "model.genotype")
+            for value, companion in _TOGETHER:
+                mine, theirs = OmegaConf.select(layer, value), OmegaConf.select(config, value)
+                if mine is not None and mine != theirs and OmegaConf.select(layer, companion) is None:
+                    _drop(config, companion)
+            config = OmegaConf.merge(config, layer)  # type: ignore[assignment]
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except (OmegaConfBaseException, TypeError) as error:
+        sys.exit(f"The files and values do not fit together: {str(error).splitlines()[0]}")
+
+
+def _drop(config: DictConfig, key: str) -> None:
+    parent, _, name = key.rpartition(".")
+    section = OmegaConf.select(config, parent)
+    if section is not None and name in section:
+        del section[name]
+
+
+def _lifted(part: Any) -> DictConfig:
+    """A file as a recipe has it: ``selected.yaml`` and other files of the Lightning CLI keep arguments elsewhere."""
+    if not isinstance(part, DictConfig):
+        sys.exit(f"A file has sections with names and values; got {part}.")
+    for section in _SECTIONS:
+        value = part.get(section, {})
+        if not isinstance(value, (dict, DictConfig)):
+            sys.exit(f"{section} is a section, with values {section}.name=value; got {value}.")
+    if set(part) == {"space", "genotype"}:  # the callback's winner
+        return OmegaConf.create({"model": part})
+    for callback in OmegaConf.select(part, "trainer.callbacks") or []:  # the same, from the command line
+        if OmegaConf.select(callback, "init_args.genotype") is not None:
+            return OmegaConf.create({"model": {key: callback.init_args[key] for key in ("space", "genotype")}})
+    if OmegaConf.select(part, "model.init_args") is not None:
+        part.model = part.model.init_args
+    return part
+
+
+def check_keys(where: str, section: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse names that nobody reads.
+
+    Raises:
+        SystemExit: with the name that was probably meant.
+    """
+    for key in section:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {where}{near[0]}?" if near else ""
+            sys.exit(f"There is no setting {where}{key}.{hint} Known: {', '.join(known)}.")
+
+
+def with_defaults(values: Mapping[str, Any], cls: type) -> dict[str, Any]:
+    """All arguments of a class, as plain values: those given, and the defaults of the others."""
+    parameters = inspect.signature(cls).parameters
+    defaults = {name: plain(one.default) for name, one in parameters.items() if one.default is not one.empty}
+    return {**defaults, **values}
+
+
+def dump(config: Mapping[str, Any]) -> str:
+    """The configuration as YAML."""
+    text: str = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    return text
