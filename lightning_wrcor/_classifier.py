@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -80,7 +80,10 @@ class Classifier(LightningModule):
             loaded = load_pretrained(network, chosen["pretrained"], in_chans=chosen["in_chans"], image_size=size)
             rank_zero_info(str(loaded))
         if chosen["drop_path"] is not None:
-            set_drop_path(network, chosen["drop_path"])
+            try:
+                set_drop_path(network, chosen["drop_path"])
+            except ValueError as error:  # who wins is not known when settings are written
+                rank_zero_warn(f"{error} It is trained without.")
         if chosen["channels_last"]:
             network.to(memory_format=torch.channels_last)
 

@@ -72,7 +72,7 @@ def refusal(error: BaseException) -> str | None:
     if isinstance(error, (MisconfigurationException, SearchError)) or (isinstance(error, OSError) and error.filename):
         return str(error)
     raised_in = frames[-1][0].partition(".")[0] if frames else ""
-    if isinstance(error, (ValueError, TypeError, OSError, ArgumentError)) and raised_in in LIBRARIES:
+    if isinstance(error, (ValueError, TypeError, OSError, ImportError, ArgumentError)) and raised_in in LIBRARIES:
         return sentence(str(error))
     return None
 

@@ -29,7 +29,7 @@ from lightning_wrcor._recipe import check_keys, dump, lay_over, read_layers, wit
 from lightning_wrcor._search_trainer import SearchTrainer
 from lightning_wrcor.cli import check_types, told_plainly
 from lightning_wrcor.data import TimmData
-from lightning_wrcor.export import export_network
+from lightning_wrcor.export import check_formats, export_network
 from lightning_wrcor.search import Constraints, Evaluation, SearchResult, Winner
 from lightning_wrcor.spaces import get_space
 from lightning_wrcor.training import Finalists
@@ -83,6 +83,7 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     check_types(given, {key: kind for key, kind in {**TOP, **sections}.items() if key in given})
     if plain["compare_random"] < 0:
         sys.exit(f"compare_random is a number of networks, 0 or more; got {plain['compare_random']}.")
+    check_formats(plain["export"] or ["weights"])  # before hours of training
     if plain["ema"] is not None and EMAWeightAveraging is None:
         sys.exit("ema needs Lightning 2.6 or newer (pip install -U lightning); ema=null trains without it.")
     if not folder:
@@ -248,9 +249,10 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         accuracy = train(config, "random", genotype=genotype)[2]["test_top1"]
         figures["random"].append({"genotype": genotype, "test_top1": accuracy})
     if trainer.is_global_zero:
+        report(config, result, figures)
         if config["export"]:
             export(config, result, figures)
-        report(config, result, figures)
+        print(f"Everything is in {Path(config['output']).resolve()}")
     return figures
 
 
@@ -266,15 +268,21 @@ def write_config(config: dict[str, Any]) -> None:
 
 def export(config: dict[str, Any], result: SearchResult | None, figures: dict[str, Any]) -> None:
     """Write the trained network so that others can use it, with a model card."""
-    export_network(
-        figures["checkpoint"],
-        Path(config["output"]) / "export",
-        formats=tuple(config["export"]),
-        figures={**figures["figures"], "data": figures["test_images"]},
-        settings=without_paths(config),
-        search=result,
-        data=make_data(config),
-    )
+    try:
+        written = export_network(
+            figures["checkpoint"],
+            Path(config["output"]) / "export",
+            formats=tuple(config["export"]),
+            figures={**figures["figures"], "data": figures["test_images"]},
+            settings=without_paths(config),
+            search=result,
+            data=make_data(config),
+        )
+    except (ValueError, ImportError, OSError) as error:  # the training is done, and must not look as if it had failed
+        print(f"The export failed: {error}")
+        print(f"Try again with python -m lightning_wrcor.export {figures['checkpoint']} FOLDER --formats ...")
+    else:
+        print(f"For others: {', '.join(sorted(path.name for path in written.folder.iterdir()))} in {written.folder}")
 
 
 def without_paths(config: dict[str, Any]) -> dict[str, Any]:
@@ -303,7 +311,6 @@ def report(config: dict[str, Any], result: SearchResult | None, figures: dict[st
         listed = ", ".join(f"{value:.2%}" for value in sorted(others))
         what = f"Median of {len(others)} random candidates" if len(others) > 1 else "One random candidate"
         print(f"{what} trained alike:  {statistics.median(others):.2%}  ({listed})")
-    print(f"Everything is in {output.resolve()}")
 
 
 if __name__ == "__main__":

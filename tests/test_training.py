@@ -311,3 +311,9 @@ def test_drop_path_and_first_weights_reach_the_network(tmp_path: Path) -> None:
     again = ZeroShotSearchModule.load_from_checkpoint(tmp_path / "one.ckpt")  # the checkpoint's own weights follow
     assert again.network is not None
     trainer(max_steps=2).fit(named(pretrained="gone.pth"), pictures(), ckpt_path=tmp_path / "one.ckpt")
+
+
+def test_a_winner_without_residual_branches_trains_without_drop_path() -> None:
+    one = module(drop_path=0.1)
+    with pytest.warns(UserWarning, match="no residual branch that could be dropped.*trained without"):
+        one.prepare(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()))

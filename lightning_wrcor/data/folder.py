@@ -61,6 +61,9 @@ class ImageFolderData(TransformedData):
         repeats: How often an image that is drawn comes in an epoch, with different augmentation; the epoch keeps its length.
         max_unreadable: Largest share of images that may be unreadable before training ends with an error that names some;
             one image may be, unless this is 0.
+        hold_out_val: Hold the validation images out of those for training even where there is a folder for validation: the
+            images of that folder then are the test images, which have no say in the choice of the checkpoint. ImageNet's
+            validation images are usually reported as its test.
 
     Raises:
         ValueError: for settings out of range, and, when images are first needed, for folders without images, images
@@ -98,11 +101,13 @@ class ImageFolderData(TransformedData):
         crop_mode: Crop = "center",
         repeats: int = 1,
         max_unreadable: float = 0.01,
+        hold_out_val: bool = False,
     ) -> None:
         given = dict(locals())
         base = {name: given[name] for name in ("batch_size", "num_workers", "seed", "repeats")}
         super().__init__(val_fraction, max_unreadable, base, given)
         self.root = os.fspath(root)
+        self.hold_out_val = hold_out_val
 
     @property
     def num_classes(self) -> int:
@@ -119,6 +124,8 @@ class ImageFolderData(TransformedData):
             raise FileNotFoundError(f"There is no folder {self.root!r} (root of the images).")
         found = {part: find_split(root, names) for part, names in _NAMES.items()} if root.is_dir() else {}
         if found.get("train") is not None:
+            if self.hold_out_val:
+                found = {**found, "val": None, "test": found["test"] or found["val"]}
             return found[split]
         val = found.get("val")
         if val is not None:

@@ -57,7 +57,7 @@ def set_drop_path(network: nn.Module, rate: float) -> int:
     dropping = [place for place, own in rates.items() if own > 0 and _is_residual(network.get_submodule(place.module))]
     if rate > 0 and not dropping:
         raise ValueError(
-            f"{_name(network)} has no residual branch that could be dropped: drop_path={rate} would do nothing. Use 0."
+            f"{_name(network)} has no residual branch that could be dropped: drop_path={rate} would do nothing."
         )
     for place, own in rates.items():
         _put(network.get_submodule(place.module), place.attribute, own)

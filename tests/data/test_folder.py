@@ -114,6 +114,20 @@ def test_split_keeps_and_holds_out_every_row_once(labels, fraction):
         assert {labels[row] for row in kept} == {labels[row] for row in held} == set(labels)
 
 
+def test_the_validation_folder_as_test_and_validation_from_training(folders):
+    held = folder_data(folders, hold_out_val=True, val_fraction=0.34)
+    assert [len(held._get(split)) for split in ("train", "val", "test")] == [12, 6, 6], "a test folder stays the test"
+    for path in sorted((folders / "test").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (folders / "test").rmdir()
+    held = folder_data(folders, hold_out_val=True, val_fraction=0.34)
+    assert [len(held._get(split)) for split in ("train", "val", "test")] == [12, 6, 9]
+    assert held.test_images == "images that neither trained nor chose the network"
+    plain = folder_data(folders)
+    assert plain._get("test") is plain._get("val")
+    assert plain.test_images == "the validation images, which also chose the checkpoint"
+
+
 def test_mistakes_in_folders_are_named(tmp_path, folders):
     with pytest.raises(FileNotFoundError, match=r"no folder '.*nowhere'"):
         folder_data(folders / "nowhere").setup("fit")
