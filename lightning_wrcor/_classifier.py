@@ -105,13 +105,13 @@ class Classifier(LightningModule):
 
     # ---- training
 
-    def prepare_teacher(self) -> None:
-        """Load the teacher, at the beginning of a fit and on its device."""
+    def prepare_teacher(self, num_classes: int, in_chans: int) -> None:
+        """Load the teacher, on the device of the training; before a search, which a wrong teacher should not waste."""
         if self.distillation is None or self._teacher:
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         mean, std = getattr(data, "mean", None), getattr(data, "std", None)
-        teacher = Teacher(self.distillation, self.hparams["num_classes"], mean, std, in_chans=self.hparams["in_chans"])
+        teacher = Teacher(self.distillation, num_classes, mean, std, in_chans=in_chans)
         teacher.to(self.device, channels_last=self.hparams["channels_last"])
         self._teacher = [teacher]
 

@@ -156,6 +156,9 @@ def _reworded(fact: str, classes: list[str], known: list[str]) -> str:
         there = _arguments(classes[-1])
         listed = f" Its arguments: {', '.join(there)}." if there else ""
         return f"{classes[-1].rpartition('.')[2]} has no argument {found[1]!r}.{meant(found[1], there) or listed}"
+    if found := re.fullmatch(r"Group '(.+)' does not accept option '(.+)'", fact):
+        space = " (YAML wants a space after the colon.)" if ":" in found[2] else ""
+        return f"there is no setting {found[2]!r} of {found[1]}.{space}"
     if found := re.fullmatch(r"Subcommand '(.+)' does not accept option '(.+)'", fact):
         return f"there is no setting {found[2]!r}.{meant(found[2], known)}"
     if found := re.fullmatch(r"unrecognized arguments: (.+)", fact):

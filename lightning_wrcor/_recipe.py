@@ -36,10 +36,12 @@ def read_layers(arguments: Sequence[str], named: Path) -> list[DictConfig]:
             continue
         own = named / f"{argument}.yaml"
         if not Path(argument).is_file() and not own.is_file():
-            listed = ", ".join(sorted(path.stem for path in named.glob("*.yaml")))
+            names = sorted(path.stem for path in named.glob("*.yaml"))
+            near = difflib.get_close_matches(argument, names, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
             sys.exit(
-                f"There is no file {argument!r}, and no recipe of that name ({listed}). Arguments are YAML files, recipes "
-                "and key=value pairs (--help says more)."
+                f"There is no file {argument!r}, and no recipe of that name ({', '.join(names)}).{hint} Arguments are YAML "
+                "files, recipes and key=value pairs (--help says more)."
             )
         files.append(Path(argument) if Path(argument).is_file() else own)
     try:

@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SequentialSampler, Subset
 
@@ -253,6 +254,7 @@ def take_averaged_weights(trainer: Trainer, module: LightningModule) -> None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if getattr(callback, "_average_model", None) is not None:
             callback._copy_average_to_current(module)
+            rank_zero_info("The averaged weights are put in, whatever was loaded before.")  # Lightning says otherwise
 
 
 def begins_to_fit(trainer: Trainer) -> bool:

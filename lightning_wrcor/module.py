@@ -192,6 +192,7 @@ class ZeroShotSearchModule(Classifier):
             raise MisconfigurationException(
                 f"in_chans is {self.hparams['in_chans']}, but the images have {images.shape[1]} channels."
             )
+        self.prepare_teacher(self._classes(), images.shape[1])
         if settings.genotype is not None:
             chosen = settings.space.parse(settings.genotype)
             name = settings.space.name(chosen)
@@ -239,7 +240,8 @@ class ZeroShotSearchModule(Classifier):
         """Check that the winner is what will be trained, and tell the loggers about it."""
         assert self.network is not None
         check_optimisers(self.trainer, self.network)
-        self.prepare_teacher()
+        assert self.winner is not None
+        self.prepare_teacher(self.winner.num_classes, self.winner.in_chans)
         self.report()
 
     def report(self) -> None:

@@ -15,13 +15,14 @@ import random
 import statistics
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from omegaconf import OmegaConf
 
 from lightning_wrcor import DigitsData, ImageFolderData, ZeroShotSearchModule
@@ -151,6 +152,7 @@ def train(
         else {},
         "weights": "averaged (EMA)" if config["ema"] is not None else "as trained",
         "test_images": getattr(data, "test_images", "unknown"),
+        "unreadable": getattr(data, "unreadable", []),
     }
     return module, trainer, figures
 
@@ -165,7 +167,23 @@ def search_only(config: dict[str, Any]) -> tuple[SearchResult, ZeroShotSearchMod
     return module.result, module
 
 
-def best_finalist(config: dict[str, Any]) -> tuple[Winner, SearchResult, list[dict[str, Any]]]:
+def chosen_before(config: dict[str, Any]) -> tuple[Winner, SearchResult] | None:
+    """The best finalist of an earlier run that is resumed: it is not chosen again."""
+    file = Path(config["output"]) / "finalists.json"
+    if not config["resume"] or not file.is_file():
+        return None
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    rank_zero_info(f"The finalists were trained already ({file}).")
+    return Winner.from_dict(stored["winner"]), SearchResult.from_dict(stored["search"])
+
+
+def earlier_search(resume: Path | None) -> SearchResult | None:
+    """The search that found the network of a checkpoint, where it lies beside it."""
+    file = resume.parent.parent / "search.json" if resume is not None else None
+    return SearchResult.from_json(file) if file is not None and file.is_file() else None
+
+
+def best_finalist(config: dict[str, Any]) -> tuple[Winner, SearchResult]:
     """Train the best of the search for a while, all alike, and take the one with the best validation accuracy."""
     result, module = search_only(config)
     wanted = Finalists.read(config["finalists"])
@@ -185,7 +203,12 @@ def best_finalist(config: dict[str, Any]) -> tuple[Winner, SearchResult, list[di
     chosen: Evaluation = max(zip(rows, candidates, strict=True), key=lambda pair: pair[0]["val_top1"])[1]
     rank_zero_info(f"\nThe best finalist is trained from the beginning: {chosen.name}")
     assert module.winner is not None
-    return Winner.of(result, module.winner.num_classes, module.winner.in_chans, "network", chosen), result, rows
+    winner = Winner.of(result, module.winner.num_classes, module.winner.in_chans, "network", chosen)
+    winner = replace(winner, summary={**winner.summary, "finalists": rows})
+    if rank_zero_only.rank == 0:
+        stored = {"winner": winner.to_dict(), "search": result.to_dict()}
+        (Path(config["output"]) / "finalists.json").write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    return winner, result
 
 
 def random_genotypes(config: dict[str, Any], winner: str, count: int) -> list[str]:
@@ -235,13 +258,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 def run(config: dict[str, Any]) -> dict[str, Any]:
     """Search, train, test, export; returns and writes the figures."""
     resume = checkpoint_to_resume(config)
-    winner, result, finalists = None, None, []
-    if config["finalists"] is not None and resume is None and config["model"]["genotype"] is None:
-        winner, result, finalists = best_finalist(config)
     write_config(config)
+    winner, result = None, None
+    if config["finalists"] is not None and config["model"]["genotype"] is None:
+        winner, result = chosen_before(config) or (best_finalist(config) if resume is None else (None, None))
     module, trainer, tested = train(config, "winner", winner, resume)
     assert module.winner is not None
-    result = result or module.result
+    result = result or module.result or earlier_search(resume)
+    finalists = module.winner.summary.get("finalists", [])
     figures: dict[str, Any] = {"winner": module.winner.to_dict(), **tested, "finalists": finalists, "random": []}
     others = random_genotypes(config, module.winner.name, config["compare_random"])
     for number, genotype in enumerate(others, start=1):
@@ -258,8 +282,6 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
 
 def write_config(config: dict[str, Any]) -> None:
     """The whole configuration as it is used, defaults included; the recipe takes the file again."""
-    from lightning.pytorch.utilities import rank_zero_only
-
     if rank_zero_only.rank == 0:
         folder = Path(config["output"])
         folder.mkdir(parents=True, exist_ok=True)
@@ -305,6 +327,9 @@ def report(config: dict[str, Any], result: SearchResult | None, figures: dict[st
     print(f"Test accuracy of the winner:  {figures['test_top1']:.2%}")
     chosen = ", ".join(f"{name} {value:.4f}" for name, value in figures["chosen_by"].items())
     print(f"  of {figures['test_images']};")
+    if figures["unreadable"]:
+        named = ", ".join(figures["unreadable"][:3]) + (", ..." if len(figures["unreadable"]) > 3 else "")
+        print(f"  {len(figures['unreadable'])} images could not be read ({named});")
     print(f"  weights {figures['weights']}, checkpoint {figures['checkpoint']}{f', chosen by {chosen}' * bool(chosen)}")
     if figures["random"]:
         others = [row["test_top1"] for row in figures["random"]]

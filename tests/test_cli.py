@@ -235,7 +235,10 @@ def message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         (["--model.space.wwidth=3"], "'wwidth=3' does not fit the class that it is to be an argument of"),
         (["--model.proxy=wrcorr"], "There is no proxy named 'wrcorr'. Proxies, closest first: wrcor,"),
         (["--model.strategy=evolutio"], "There is no strategy named 'evolutio'. Strategies, closest first: evolution,"),
-        (["--model.schedule=linear"], "model.schedule: expected one of 'cosine', 'constant' or null, got 'linear'"),
+        (
+            ["--model.schedule=linera"],
+            "model.schedule: expected one of 'cosine', 'linear', 'constant' or null, got 'linera'",
+        ),
         (["--model.constraints={max_params: -3}"], "The constraint max_params=-3.0 is negative."),
         (["--model.constraints={max_param: 3}"], "There is no constraint named 'max_param'. Constraints: max_params,"),
         (

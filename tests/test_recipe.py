@@ -288,6 +288,7 @@ def test_the_configuration_that_was_used_runs_again(capsys: pytest.CaptureFixtur
 
 
 def test_resume_goes_on_where_the_newest_checkpoint_stands(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="lightning.pytorch.utilities.rank_zero")
     quick = [
         *CELLS,
         *QUICK[:1],
@@ -307,6 +308,7 @@ def test_resume_goes_on_where_the_newest_checkpoint_stands(caplog: pytest.LogCap
 
 
 def test_finalists_are_trained_and_the_best_wins(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="lightning.pytorch.utilities.rank_zero")
     quick = [*CELLS, *QUICK, "data.image_size=8", "compare_random=0", "finalists={count: 2, epochs: 1}", "model.lr=0.1"]
     figures = recipe(*quick, "export=[weights]")
     rows = figures["finalists"]
@@ -319,6 +321,12 @@ def test_finalists_are_trained_and_the_best_wins(caplog: pytest.LogCaptureFixtur
     card = Path("runs/digits/export/README.md").read_text()
     assert best["genotype"] in card
     assert f"{figures['test_top1']:.2%}" in card
+    assert "among the best of it by a short training" in card
+    Path("runs/digits/winner").rename("runs/digits/gone")  # as if the training had not got to its first checkpoint
+    again = recipe(*quick, "export=null", "resume=true", "trainer.max_epochs=1")
+    assert "The finalists were trained already" in caplog.text
+    assert again["finalists"] == rows
+    assert again["winner"] == figures["winner"]
 
 
 def test_averaged_weights_are_tested_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:

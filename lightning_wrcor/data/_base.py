@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sized
 from typing import Any
 
 import torch
@@ -58,9 +59,11 @@ class ImageData(LightningDataModule):
     @property
     def test_images(self) -> str:
         """Which images the test is of, in words, once they were read."""
-        if "test" in self._datasets and self._datasets["test"] is self._datasets.get("val"):
-            return "the validation images, which also chose the checkpoint"
-        return "images that neither trained nor chose the network"
+        dataset = self._datasets.get("test")
+        count = f"{len(dataset):,} " if isinstance(dataset, Sized) else ""
+        if dataset is not None and dataset is self._datasets.get("val"):
+            return f"{count}validation images, which also chose the checkpoint"
+        return f"{count}images that neither trained nor chose the network"
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; the last one is dropped if it is incomplete and not the only one of a process.

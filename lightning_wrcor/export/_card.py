@@ -52,8 +52,7 @@ class Card:
         parts = [
             self._front_matter(),
             f"# {self._title()}",
-            "An image classifier. Its architecture was chosen by a search that trains no candidate (lightning_wrcor); "
-            "then it was trained.",
+            self._opening(),
             "## Network\n\n" + "\n".join(self._network()),
             "## Search\n\n" + "\n".join(self._search()),
             "## Training\n\n" + "\n".join(self._training()),
@@ -84,6 +83,14 @@ class Card:
         name = self.winner.name
         short = name if re.fullmatch(r"[\w.-]{1,40}", name) else f"A network of {_class(self.winner.space)}"
         return f"{short}, {self.winner.num_classes:,} classes"
+
+    def _opening(self) -> str:
+        if not self.winner.summary and self.search is None:
+            return "An image classifier. Its architecture was given; it was trained with lightning_wrcor."
+        how = "a search that trains no candidate (lightning_wrcor)"
+        if self.winner.summary.get("finalists"):
+            how += ", and among the best of it by a short training of each"
+        return f"An image classifier. Its architecture was chosen by {how}; then it was trained."
 
     def _network(self) -> Iterator[str]:
         channels, height, width = self.images.input_size
@@ -140,6 +147,11 @@ class Card:
             for name in MEASURED:
                 if name in facts:
                     yield f"- Measured by the search: {name} {_number(facts[name])}"
+            for row in facts.get("finalists") or []:
+                yield (
+                    f"- Finalist {_code(row['genotype'])}: score {_number(row['score'])}, validation accuracy "
+                    f"{row['val_top1']:.2%} after the short training"
+                )
             yield f"- Duration: {_seconds(facts.get('seconds'))}"
             yield f"- Seed: {facts.get('seed', 'not known')}"
         if self.search is not None:
@@ -156,6 +168,9 @@ class Card:
 
     def _training(self) -> Iterator[str]:
         one = self.training
+        first = one.settings.get("module", {}).get("pretrained")
+        if first:
+            yield f"- Began with: {'the pretrained weights of timm' if first is True else f'weights of a file, {_code(first)}'}"
         yield f"- Weights: {one.weights[0].lower()}{one.weights[1:]}"
         when = f"in epoch {one.epoch:,} (counted from 1)" if one.epoch is not None else "in an epoch not known here"
         steps = (

@@ -122,10 +122,10 @@ def test_the_validation_folder_as_test_and_validation_from_training(folders):
     (folders / "test").rmdir()
     held = folder_data(folders, hold_out_val=True, val_fraction=0.34)
     assert [len(held._get(split)) for split in ("train", "val", "test")] == [12, 6, 9]
-    assert held.test_images == "images that neither trained nor chose the network"
+    assert held.test_images == "9 images that neither trained nor chose the network"
     plain = folder_data(folders)
     assert plain._get("test") is plain._get("val")
-    assert plain.test_images == "the validation images, which also chose the checkpoint"
+    assert plain.test_images == "9 validation images, which also chose the checkpoint"
 
 
 def test_mistakes_in_folders_are_named(tmp_path, folders):
