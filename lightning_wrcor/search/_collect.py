@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,11 @@ from lightning_wrcor.search.journal import Journal
 from lightning_wrcor.spaces import Genotype
 
 T = TypeVar("T")
+
+
+_LOG = logging.getLogger(__name__)
+_MANY = 32
+"""Measured candidates without one that is fast enough after which a person should know."""
 
 
 class Collector:
@@ -123,6 +129,16 @@ class Collector:
             return False
         run.funnel.rejected[broken] = run.funnel.rejected.get(broken, 0) + 1
         self._bar.look(run.funnel)
+        slow = run.funnel.rejected[broken] if broken.endswith("latency_ms") else 0
+        if slow == _MANY and run.ranks.rank == 0 and all(row.latency_ms is None for row in run.history):
+            ends = f"{run.smallest['latency_ms']:.4g} to {run.largest['latency_ms']:.4g} ms"
+            _LOG.warning(
+                "%d candidates were measured, and %s=%g rejects all of them (%s). The search goes on looking.",
+                slow,
+                broken,
+                getattr(run.constraints, broken),
+                ends,
+            )
         return True
 
 

@@ -65,9 +65,7 @@ def test_what_is_read() -> None:
         assert Constraints.read(mapping) == expected
     assert expected.to_dict() == bounds
     assert json.loads(json.dumps(Constraints(max_params=np.int64(5)).to_dict())) == {"max_params": 5}  # type: ignore[arg-type]
-    with pytest.raises(
-        TypeError, match=r"Constraints\(\.\.\.\), a mapping of its arguments or None; got \['max_"
-    ):
+    with pytest.raises(TypeError, match=r"Constraints\(\.\.\.\), a mapping of its arguments or None; got \['max_"):
         Constraints.read(["max_params"])  # type: ignore[arg-type]
 
 

@@ -195,3 +195,12 @@ def test_mistakes(given: dict[str, Any], error: type[Exception], message: str) -
     with pytest.raises(error, match=message):
         Constraints.read(given)
     assert Constraints.read({"latency": {"warmup": 0}}).latency == Latency(warmup=0)
+
+
+def test_a_bound_that_nothing_meets_is_told_early(measured: Log, caplog: pytest.LogCaptureFixture) -> None:
+    bounds = {"max_latency_ms": 0.5, "latency": {"batch_size": 1}}
+    with pytest.raises(SearchError):
+        search(Widths(60), constraints=bounds)
+    (told,) = [record.getMessage() for record in caplog.records if "were measured" in record.getMessage()]
+    assert "32 candidates were measured, and max_latency_ms=0.5 rejects all of them (" in told
+    assert "ms). The search goes on looking." in told
