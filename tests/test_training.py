@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import timm
 import torch
@@ -89,6 +90,7 @@ def test_steps_draw_the_same_numbers_whatever_was_drawn_before() -> None:
 
             def on_train_epoch_start(self, *args: Any, wasted: int = wasted) -> None:
                 torch.rand(wasted)
+                np.random.rand(wasted)
 
         run.callbacks.append(Watch())  # type: ignore[attr-defined]
         pl.seed_everything(3, verbose=False)
