@@ -59,7 +59,7 @@ def test_digits_without_an_imagenet_folder(capsys: pytest.CaptureFixture[str]) -
 def test_image_folders_and_a_file_of_settings_and_the_winner_again(folder: Path, tmp_path: Path) -> None:
     settings = {"trainer": {"max_epochs": 1}, "data": {"root": str(folder), "image_size": 16, "batch_size": 4}}
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(settings))
-    more = ["data.num_workers=1", "data.val_fraction=0.25", "model.num_classes=3"]
+    more = ["data.num_workers=1", "data.val_fraction=0.25", "model.num_classes=3", "export=null"]
     figures = recipe(str(tmp_path / "my.yaml"), *CELLS, *QUICK[:1], *more, "output=out")
     assert figures["winner"]["num_classes"] == 3
     selected = next(Path("out/winner").glob("*/selected.yaml"))
@@ -70,7 +70,11 @@ def test_image_folders_and_a_file_of_settings_and_the_winner_again(folder: Path,
 
 def test_a_list_of_networks_as_space() -> None:
     figures = recipe(
-        "model.space=[test_resnet,test_efficientnet]", "data.image_size=32", *QUICK[:1], "trainer.max_epochs=1"
+        "model.space=[test_resnet,test_efficientnet]",
+        "export=null",
+        "data.image_size=32",
+        *QUICK[:1],
+        "trainer.max_epochs=1",
     )
     assert figures["winner"]["name"] in ("test_resnet", "test_efficientnet")
     assert len(figures["random"]) == 1, "there is only one other"

@@ -21,7 +21,7 @@ from lightning_wrcor import DigitsData, ZeroShotSearchModule
 import toys
 
 torch.set_num_threads(1)
-HOW, FOLDER, WORKERS = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+HOW, FOLDER, WORKERS = sys.argv[1].split(","), Path(sys.argv[2]), int(sys.argv[3])
 DIES_AT = (1, 5)  # epoch and batch: after the checkpoint of the second epoch's second step
 
 
@@ -31,7 +31,8 @@ class Dies(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main() -> None:
+def run(how: str) -> None:
+    folder = FOLDER / ("whole" if how == "whole" else "broken")
     pl.seed_everything(5, verbose=False)
     module = ZeroShotSearchModule(
         toys.CELLS,
@@ -44,7 +45,7 @@ def main() -> None:
         warmup_epochs=0.5,
         journal=None,
     )
-    saving = ModelCheckpoint(FOLDER, filename="{step}", every_n_train_steps=2, save_top_k=-1)
+    saving = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=2, save_top_k=-1)
     ema = EMAWeightAveraging(decay=0.9)
     trainer = toys.trainer(
         strategy="ddp",
@@ -53,14 +54,14 @@ def main() -> None:
         limit_train_batches=8,
         accumulate_grad_batches=2,
         limit_val_batches=1,
-        callbacks=[ema, saving, *([Dies()] if HOW == "crash" else [])],
+        callbacks=[ema, saving, *([Dies()] if how == "crash" else [])],
         enable_checkpointing=True,
     )
     data = DigitsData(image_size=8, batch_size=8, num_workers=WORKERS)
-    path = FOLDER / "step=6.ckpt" if HOW == "resume" else None
+    path = folder / "step=6.ckpt" if how == "resume" else None
     trainer.fit(module, datamodule=data, ckpt_path=path)
     assert trainer.global_step == 12
-    state = torch.load(FOLDER / "step=12.ckpt", weights_only=True)  # the last: averages, last weights, optimiser
+    state = torch.load(folder / "step=12.ckpt", weights_only=True)  # the last: averages, last weights, optimiser
     momentum = state["optimizer_states"][0]["state"]
     sums = {
         "averaged": {name: value.double().sum().item() for name, value in state["state_dict"].items()},
@@ -74,8 +75,9 @@ def main() -> None:
         "lr": trainer.optimizers[0].param_groups[0]["lr"],
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }
-    (FOLDER / f"{HOW}{trainer.global_rank}.json").write_text(json.dumps(facts))
+    (FOLDER / f"{how}{trainer.global_rank}.json").write_text(json.dumps(facts))
 
 
 if __name__ == "__main__":
-    main()
+    for one in HOW:
+        run(one)
