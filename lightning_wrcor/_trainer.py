@@ -249,8 +249,11 @@ def take_averaged_weights(trainer: Trainer, module: LightningModule) -> None:
     """Put averaged weights into the module for ``test`` and ``predict``, as Lightning itself does for ``validate``.
 
     A Trainer that has fitted with weight averaging goes on with it: ``test(ckpt_path=...)`` then loads the weights that
-    were trained last, and the averages stay aside.
+    were trained last, and the averages stay aside. Where no checkpoint is loaded the module has the weights that it should
+    have: after a fit the averages, and another module its own.
     """
+    if requested_checkpoint(trainer) is None:
+        return
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if getattr(callback, "_average_model", None) is not None:
             callback._copy_average_to_current(module)

@@ -130,6 +130,11 @@ def test_averaged_weights_differ_and_are_the_ones_that_are_tested(tmp_path: Path
     (tested,) = trainer().test(module(), loader(shuffle=False), ckpt_path=tmp_path / "one.ckpt", verbose=False)
     (by_the_same,) = run.test(one, loader(shuffle=False), ckpt_path=tmp_path / "one.ckpt", verbose=False)
     assert by_the_same == tested, "Lightning alone tests the last weights here"
+    other = module(in_chans=3)
+    other.configure_model()
+    before = toys.weights_hash(other, buffers=False)
+    run.test(other, loader(shuffle=False), verbose=False)
+    assert toys.weights_hash(other, buffers=False) == before, "averages of one module are not another's"
     images, labels = toys.batch(32)
     predicted = torch.cat(run.predict(one, loader(shuffle=False), ckpt_path=tmp_path / "one.ckpt"))  # type: ignore[arg-type]
     torch.testing.assert_close(predicted, load_network(tmp_path / "one.ckpt")(images).softmax(1), atol=1e-5, rtol=1e-4)
@@ -193,8 +198,6 @@ def test_compiled_means_compiled() -> None:
         calls.append(1)
         return graph.forward
 
-    one = module(genotype=None, num_classes=None, compile={"backend": backend})
-    assert one.hparams["compile"] == {"backend": backend}
     one = module(in_chans=3, compile={"backend": backend})
     one.configure_model()
     one(toys.batch()[0])
