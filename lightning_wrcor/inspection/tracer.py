@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,14 @@ _DROPOUTS: frozenset[Any] = frozenset(
 )  # fmt: skip
 
 
+_RESHAPING: frozenset[Any] = frozenset(
+    getattr(home, name)
+    for home in (Tensor, torch)
+    for name in ("reshape", "flatten", "ravel", "contiguous", "reshape_as")
+    if hasattr(home, name)
+)
+"""Functions that give a view or a copy, as the order of memory wants it."""
+
 _MARK = "_depends_on_input"
 """Attribute of tensors that depend on what the network was given."""
 
@@ -52,6 +61,7 @@ class Call:
         depends: its input depends on what the network was given (that of a table of relative positions does not).
         overwrites: the call overwrites its input.
         again: it ran already and does not count; the backward pass runs this part once more (checkpointing).
+        same_as: index of an earlier call that received the very same tensor, unchanged since; None where there is none.
     """
 
     index: int
@@ -62,6 +72,11 @@ class Call:
     depends: bool = True
     overwrites: bool = False
     again: bool = False
+    same_as: int | None = None
+
+
+class ReliesOnOrderError(RuntimeError):
+    """A network goes on with a tensor after it wrote into what is a view of it in the usual order of memory only."""
 
 
 Visit = Callable[[Call, Tensor], Tensor]
@@ -82,6 +97,8 @@ class Tracer(TorchFunctionMode):
         visit_layer: called for each convolution and linear map in place of its function.
         normalise: called for each normalisation in place of its function.
         activated: called with what each non-linearity that counts gives.
+        channels_last: the network was brought into this order of memory, and may rely on the usual one: raise
+            ReliesOnOrderError where it writes into a copy that would be a view there.
 
     Attributes:
         calls: the calls that counted, in order.
@@ -100,6 +117,7 @@ class Tracer(TorchFunctionMode):
         visit_layer: VisitLayer | None = None,
         normalise: Normalise | None = None,
         activated: Callable[[Call, Tensor], None] | None = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.calls: list[Call] = []
@@ -113,7 +131,9 @@ class Tracer(TorchFunctionMode):
         self._visit_layer = visit_layer
         self._normalise = normalise
         self._activated = activated
+        self._copies: dict[int, tuple[ref[Tensor], int]] | None = {} if channels_last else None
         self._current: Call | None = None
+        self._inputs: dict[int, tuple[ref[Tensor], int, int]] = {}
         self._again = False
         self._stack: list[str] = []
         self._entered: list[str] = []
@@ -216,13 +236,26 @@ class Tracer(TorchFunctionMode):
         self._entered.clear()
         module = stack[-1] if stack else ""
         depends = self._depends(tensor)
-        call = Call(len(self.calls), found.kind, module, stack, since, depends, overwrites, self._again)
+        index = len(self.calls)
+        same_as = None if self._again else self._first_with(tensor, index)
+        call = Call(index, found.kind, module, stack, since, depends, overwrites, self._again, same_as)
         if not self._again:
             self.calls.append(call)
             self._current = call
             if not torch.is_grad_enabled():
                 self.hidden.append(module)
         return self._visit(call, tensor)
+
+    def _first_with(self, tensor: Tensor, index: int) -> int | None:
+        """The call that received this tensor first, if it was not ``index``."""
+        if tensor.is_inference():  # it does not know whether something was written into it
+            return None
+        known = self._inputs.get(id(tensor))
+        # The object itself must still be there (another one may have its id), and nothing may have been written into it.
+        if known is not None and known[0]() is tensor and known[1] == tensor._version:
+            return known[2]
+        self._inputs[id(tensor)] = ref(tensor), tensor._version, index
+        return None
 
     def _depends(self, tensor: Tensor) -> bool:
         # Without gradients of weights, nothing but the images' path has a gradient; what custom functions make of a
@@ -242,12 +275,27 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = self._call(func, args, kwargs)
+        if self._copies is not None and args and isinstance(args[0], Tensor):
+            self._watch_order(func, args[0], result)
         if isinstance(result, (Tensor, tuple, list)):
             if _marked(args) or (kwargs and _marked(kwargs)):
                 _mark(result)
         elif result is None and _marked(args[1:]):  # x[index] = value
             _mark(args[0])
         return result
+
+    def _watch_order(self, func: Any, given: Tensor, result: Any) -> None:
+        """Remember what is copied because of the order of memory, and refuse that it is written into."""
+        assert self._copies is not None
+        if func in _RESHAPING:
+            if isinstance(result, Tensor) and not given.is_contiguous() and result.data_ptr() != given.data_ptr():
+                self._copies[id(result)] = ref(result), result._version
+            return
+        for one in (given, given._base) if self._copies else ():
+            copy, version = self._copies.get(id(one), (None, 0))
+            if one is not None and copy is not None and copy() is one and one._version != version:
+                where = self._stack[-1] if self._stack else ""
+                raise ReliesOnOrderError(f"{where!r} overwrites a part of a tensor that may be used again.")
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         found = recognise(func, args, kwargs)

@@ -25,6 +25,7 @@ def run_pass(
     observers: Sequence[Observer],
     layers: Mapping[str, int] | None = None,
     normalise: Normalise | None = None,
+    channels_last: bool = False,
 ) -> PassRecord:
     """Run the batch through the network and show the observers what they watch.
 
@@ -40,10 +41,12 @@ def run_pass(
         observers: receive what comes in call order, then gradients as the backward pass reaches them.
         layers: layer map, or None for the rule for any network.
         normalise: called in place of normalisations.
+        channels_last: the network was brought into this order of memory and may rely on the usual one.
 
     Raises:
         ValueError: for a network whose output is no logits, labels out of range, or parts that cannot be seen.
         RuntimeError: when a gradient that exists was not seen.
+        ReliesOnOrderError: where only the usual order of memory gives what the network means.
     """
     record = PassRecord()
     sources: dict[int, Any] = {}
@@ -104,6 +107,7 @@ def run_pass(
         visit_layer=weighted,
         normalise=normalise,
         activated=activated if needs.activated else None,
+        channels_last=channels_last,
     )
     with torch.set_grad_enabled(needs.backward), tracer:
         # A copy, because the network may overwrite its input.

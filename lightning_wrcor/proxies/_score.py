@@ -14,6 +14,7 @@ from lightning_wrcor._random import own_random_numbers
 from lightning_wrcor.inspection import Costs, count_costs
 from lightning_wrcor.inspection.costs import where_it_lives
 from lightning_wrcor.proxies._base import Context, Measurement, Needs, PassRecord, Proxy
+from lightning_wrcor.proxies._order import MemoryOrder
 from lightning_wrcor.proxies._pass import run_pass
 from lightning_wrcor.proxies._prepare import exact_products, prepare, refuse_opaque, reinitialise, scoring_copy
 from lightning_wrcor.proxies._registry import get_proxy
@@ -122,8 +123,9 @@ def score_prepared(
     context = Context(network, images, labels, seed, mixed_depth, costs, layers)
     results = _Results()
     first: PassRecord | None = None
+    order = MemoryOrder(network, context.images)
     for needs, group in _passes(proxies):
-        record = _run_group(context, needs, group, results)
+        record = _run_group(context, needs, group, results, order)
         if record is not None and num_classes is not None and record.classes != num_classes:
             raise ValueError(f"The network gives {record.classes} logits, but there are {num_classes} classes.")
         first = first or record
@@ -151,21 +153,33 @@ def _passes(proxies: Sequence[Proxy]) -> list[tuple[Needs, list[Proxy]]]:
     return groups
 
 
-def _run_group(context: Context, needs: Needs, group: Sequence[Proxy], results: _Results) -> PassRecord | None:
+def _run_group(
+    context: Context, needs: Needs, group: Sequence[Proxy], results: _Results, order: MemoryOrder
+) -> PassRecord | None:
     kinds = {kind: None for proxy in group for kind in proxy.observers}
     observers = {kind: kind(len(context.images)) for kind in kinds}
     start = time.perf_counter()
     try:
-        with exact_products():
+        with exact_products(), order as ordered:
             record = run_pass(
-                context.network, context.images, context.labels, needs, list(observers.values()), context.layers
+                context.network,
+                ordered,
+                context.labels,
+                needs,
+                list(observers.values()),
+                context.layers,
+                channels_last=order.channels_last,
             )
     except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         if len(group) > 1:  # what one of them cannot have shall not cost the others theirs
-            records = [_run_group(context, proxy.needs, [proxy], results) for proxy in group]
+            records = [_run_group(context, proxy.needs, [proxy], results, order) for proxy in group]
             return next((record for record in records if record is not None), None)
         results.errors[group[0].name] = error if isinstance(error, ValueError) else ValueError(str(error))
         return None
+    except RuntimeError as error:
+        if not order.caused(error):
+            raise
+        return _run_group(context, needs, group, results, order)
     seconds = time.perf_counter() - start
     context.record, context.observers = record, observers
     for proxy in group:

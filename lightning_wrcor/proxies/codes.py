@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_wrcor._random import derive_seed
 from lightning_wrcor.inspection import Call
 from lightning_wrcor.proxies._base import Context, Measurement, Needs, Observer, Proxy
-from lightning_wrcor.proxies._correlation import as_rows
+from lightning_wrcor.proxies._correlation import IN_CACHE, as_rows, times_own_transpose
 from lightning_wrcor.proxies._pass import run_pass
 from lightning_wrcor.proxies._samples import require_calls
 
@@ -45,6 +45,10 @@ class _Codes(Observer):
             )
 
 
+_COUNTABLE = 2**24
+"""As far as float32 counts without rounding."""
+
+
 class _Agreements(_Codes):
     """For each pair of images, the number of places that are switched alike."""
 
@@ -59,9 +63,10 @@ class _Agreements(_Codes):
         rows = self.rows(response)
         places = rows.shape[1]
         both = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
-        for part_of_rows in rows.split(2**24, dim=1):  # as far as float32 counts without rounding
-            codes = torch.gt(part_of_rows, 0, out=torch.empty_like(part_of_rows, dtype=torch.float32))
-            both += (codes @ codes.T).double()
+        columns = max(1, IN_CACHE // (4 * len(rows))) if rows.device.type == "cpu" else _COUNTABLE
+        for part_of_rows in rows.split(columns, dim=1):
+            codes = torch.empty(part_of_rows.shape, dtype=torch.float32, device=rows.device)
+            both += times_own_transpose(torch.gt(part_of_rows, 0, out=codes)).double()
         ones = both.diagonal()
         agreements = places - ones[:, None] - ones + 2 * both  # where neither is on, and where both are
         self.kernel = agreements if self.kernel is None else self.kernel + agreements

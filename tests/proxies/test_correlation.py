@@ -14,7 +14,7 @@ from networks import Branches, Functions, Overwriting, Transformer, images_and_l
 from torch import Tensor, nn
 
 from lightning_wrcor.proxies import ScoreReport, WRCor, score
-from lightning_wrcor.proxies._correlation import CONSTANT, abs_correlation, as_rows
+from lightning_wrcor.proxies._correlation import CONSTANT, as_rows, correlations, multiply
 from lightning_wrcor.proxies._samples import puts_sequences_first, samples_first
 from lightning_wrcor.spaces import NASBench201
 
@@ -183,6 +183,11 @@ def test_very_small_gradients(size: float) -> None:
 
 
 # ---- correlation matrices
+
+
+def abs_correlation(rows: Tensor) -> tuple[Tensor, Tensor]:
+    matrices, spreads = correlations([multiply(rows)])
+    return matrices[0], spreads[0]
 
 
 @pytest.mark.parametrize("columns", [3, 300, 20_000])
