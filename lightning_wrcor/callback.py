@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lightning_wrcor import __version__, _handover, _trainer
 from lightning_wrcor._random import derive_seed
 from lightning_wrcor.proxies import Proxy, get_proxy
+from lightning_wrcor.proxies._precision import Precision, read_precision
 from lightning_wrcor.search import Constraints, Racing, SearchResult, Strategy, Winner, get_strategy, zero_shot_search
 from lightning_wrcor.search._search import check_budget
 from lightning_wrcor.spaces import Space, get_space
@@ -50,6 +51,8 @@ class ZeroShotSearch(Callback):
         journal: file to which every score is appended, so that an interrupted search goes on; ``auto`` names one after
             the search in the Trainer's default folder, None writes none.
         racing: score the best again with fresh weights, and install the cheapest that keeps up; None: the best score.
+        precision: number format of the pass in which candidates are scored: ``float32``, or ``bfloat16`` (autocast), for
+            devices that are fast in it. That of the training is the Trainer's.
 
     Attributes:
         result: the search's result, None where no search was needed.
@@ -76,6 +79,7 @@ class ZeroShotSearch(Callback):
         genotype: str | None = None,
         journal: str | None = "auto",
         racing: Racing | dict[str, Any] | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self.space = get_space(space)
         self.proxy = [get_proxy(one) for one in proxy] if isinstance(proxy, list) else get_proxy(proxy)
@@ -89,6 +93,7 @@ class ZeroShotSearch(Callback):
         self.genotype = genotype
         self.journal = journal
         self.racing = Racing.read(racing)
+        self.precision = read_precision(precision)
         if batch_size < 2:
             raise ValueError(f"A probe batch has at least 2 images (64 is usual); got batch_size={batch_size}.")
         check_budget(budget)
@@ -166,6 +171,7 @@ class ZeroShotSearch(Callback):
             num_classes=classes,
             journal=None if fast else self._journal_path(trainer, images, labels, classes),
             racing=Racing(2, 2) if fast and self.racing else self.racing,
+            precision=self.precision,
             progress=trainer.progress_bar_callback is not None,
             ranks=_trainer.TrainerRanks(trainer),
         )
@@ -293,6 +299,7 @@ class ZeroShotSearch(Callback):
             [p.config() for p in proxies],
             classes,
             fingerprint((images, labels)),
+            *([] if self.precision == "float32" else [self.precision]),
         )
         name = f"{type(self.space).__name__}-{derive_seed(self.seed, *facts):016x}.jsonl"
         path = Path(trainer.default_root_dir) / "zero_shot_search" / re.sub(r"[^\w.-]", "_", name)

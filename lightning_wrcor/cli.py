@@ -14,6 +14,7 @@ import lightning_wrcor  # noqa: F401  (bare class names on the command line)
 from lightning_wrcor._mistakes import check_types, end, sentence, told_plainly, with_tracebacks
 from lightning_wrcor._search_trainer import SearchTrainer
 from lightning_wrcor.callback import ZeroShotSearch
+from lightning_wrcor.commands import COMMANDS, summary
 from lightning_wrcor.data import DigitsData, ImageFolderData, TimmData
 from lightning_wrcor.module import ZeroShotSearchModule
 
@@ -35,7 +36,10 @@ class _Parser(LightningArgumentParser):
         if not self.exit_on_error or with_tracebacks():
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
-        end(sentence(message, [action.dest for action in parser._actions]))
+        said = sentence(message, [action.dest for action in parser._actions])
+        if said.startswith(("argument subcommand:", 'expected "subcommand"')):
+            said = f"{said.rstrip('.')}; or, for a quick look, {', '.join(COMMANDS)}"
+        end(said)
 
 
 class _CLI(LightningCLI):
@@ -90,6 +94,6 @@ def main(args: Sequence[str] | None = None) -> LightningCLI:
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         parser_class=_Parser,
-        parser_kwargs={"parser_mode": "omegaconf", "prog": "python -m lightning_wrcor"},
+        parser_kwargs={"parser_mode": "omegaconf", "prog": "python -m lightning_wrcor", "epilog": summary()},
         args=list(args) if args is not None else None,
     )

@@ -13,6 +13,7 @@ from lightning_wrcor._config import plain
 from lightning_wrcor._handover import LAID_OVER, check_optimisers, freeze_unreached, report_winner
 from lightning_wrcor.callback import ZeroShotSearch
 from lightning_wrcor.proxies import Proxy
+from lightning_wrcor.proxies._precision import Precision
 from lightning_wrcor.search import CHECKPOINT_KEY, Constraints, Racing, SearchResult, Strategy, Winner
 from lightning_wrcor.spaces import Space
 from lightning_wrcor.training import Distillation, Mixing, ProgressiveResolution
@@ -37,6 +38,8 @@ class ZeroShotSearchModule(Classifier):
         seed: seed of the search.
         journal: file to which every score is appended; ``auto`` names one after the search, None writes none.
         racing: score the best again with fresh weights, and take the cheapest that keeps up; None: the best score.
+        precision: number format of the pass in which candidates are scored: ``float32``, or ``bfloat16`` (autocast). That of
+            the training is the Trainer's.
         genotype: text of the winner (``selected.yaml`` has it); with it nothing is searched.
         in_chans: channels of the images; None takes them from the data.
         image_size: height and width of the images, used only to find parameters that the output never reaches; None
@@ -86,6 +89,7 @@ class ZeroShotSearchModule(Classifier):
         seed: int = 0,
         journal: str | None = "auto",
         racing: Racing | dict[str, Any] | None = None,
+        precision: Precision = "float32",
         genotype: str | None = None,
         in_chans: int | None = None,
         image_size: int | None = None,
@@ -124,6 +128,7 @@ class ZeroShotSearchModule(Classifier):
             genotype=genotype,
             journal=journal,
             racing=racing,
+            precision=precision,
         )
         # Plain values only: anything else would keep the checkpoint from being read with weights_only=True.
         self.save_hyperparameters(ignore=["space", "proxy", "strategy", "constraints", "racing"])

@@ -12,9 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from lightning_wrcor.__main__ import main as any_command
 from lightning_wrcor.cli import main
+from lightning_wrcor.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,6 +62,11 @@ def plain(case: Any) -> bool:
     return set(shlex.split(case.values[1])[::2]) == {"--config"}
 
 
+def quick(case: Any) -> bool:
+    """Whether a command needs no configuration, and is none of the Lightning CLI."""
+    return case.values[1].partition(" ")[0] in COMMANDS
+
+
 def write_files(page: Path) -> None:
     """The files that a page shows, and the recipes, into the working folder."""
     Path("recipes").symlink_to(ROOT / "recipes")
@@ -95,7 +104,7 @@ def test_python_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             exec(compile(source, str(page), "exec"), names)  # noqa: S102  (our own pages)
 
 
-@pytest.mark.parametrize(("page", "line"), commands("python -m lightning_wrcor "))
+@pytest.mark.parametrize(("page", "line"), [c for c in commands("python -m lightning_wrcor ") if not quick(c)])
 def test_command_lines_are_understood(page: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_files(page)
     arguments = shlex.split(line)
@@ -104,6 +113,22 @@ def test_command_lines_are_understood(page: Path, line: str, capsys: pytest.Capt
     printed = capsys.readouterr()
     assert stop.value.code == 0, printed.err
     assert "trainer" in printed.out
+
+
+@pytest.mark.parametrize(("page", "line"), [case for case in commands("python -m lightning_wrcor ") if quick(case)])
+def test_quick_commands_run(page: Path, line: str) -> None:
+    arguments = shlex.split(line)
+    if arguments[0] == "score":  # of timm, only small ones, few images, and small ones
+        arguments = ["test_resnet" if word in ("resnet50", "efficientnet_b0") else word for word in arguments]
+        arguments = [word for word in arguments if word != "mobilenetv3_large_100"]
+        arguments += ["--batch-size=8", "--image-size=32", "--num-classes=4"]
+    if "photos" in arguments:
+        for label in range(4):
+            Path(f"photos/{label}").mkdir(parents=True)
+            for number in range(2):
+                pixels = np.random.default_rng(2 * label + number).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(f"photos/{label}/{number}.png")
+    assert any_command(arguments) == 0
 
 
 @pytest.mark.parametrize(("page", "line"), [case for case in commands("python -m lightning_wrcor fit") if plain(case)])

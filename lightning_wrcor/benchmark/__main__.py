@@ -12,6 +12,7 @@ from lightning_wrcor.benchmark import (
     families,
     scaling,
     searches,
+    speed,
     strategies,
     training,
     variants,
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     strategies.add_command(commands)
     searches.add_command(commands)
     scaling.add_command(commands)
+    speed.add_command(commands)
     training.add_command(commands)
     arguments = parser.parse_args(argv)
     return int(arguments.run(arguments))

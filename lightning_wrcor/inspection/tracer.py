@@ -44,6 +44,11 @@ _RESHAPING: frozenset[Any] = frozenset(
 )
 """Functions that give a view or a copy, as the order of memory wants it."""
 
+_STRIDING: frozenset[Any] = frozenset(
+    getattr(home, name) for home in (Tensor, torch) for name in ("as_strided", "as_strided_") if hasattr(home, name)
+)
+"""Functions that give something else in another order of memory."""
+
 _MARK = "_depends_on_input"
 """Attribute of tensors that depend on what the network was given."""
 
@@ -76,7 +81,7 @@ class Call:
 
 
 class ReliesOnOrderError(RuntimeError):
-    """A network goes on with a tensor after it wrote into what is a view of it in the usual order of memory only."""
+    """A network writes into what is a view in one order of memory and a copy in the other, or counts places in memory."""
 
 
 Visit = Callable[[Call, Tensor], Tensor]
@@ -97,8 +102,8 @@ class Tracer(TorchFunctionMode):
         visit_layer: called for each convolution and linear map in place of its function.
         normalise: called for each normalisation in place of its function.
         activated: called with what each non-linearity that counts gives.
-        channels_last: the network was brought into this order of memory, and may rely on the usual one: raise
-            ReliesOnOrderError where it writes into a copy that would be a view there.
+        channels_last: the images are in this order of memory, and the network may rely on the usual one: raise
+            ReliesOnOrderError where it writes into what may be a view in one of them and a copy in the other.
 
     Attributes:
         calls: the calls that counted, in order.
@@ -131,7 +136,7 @@ class Tracer(TorchFunctionMode):
         self._visit_layer = visit_layer
         self._normalise = normalise
         self._activated = activated
-        self._copies: dict[int, tuple[ref[Tensor], int]] | None = {} if channels_last else None
+        self._reshaped: dict[int, tuple[ref[Tensor], int]] | None = {} if channels_last else None
         self._current: Call | None = None
         self._inputs: dict[int, tuple[ref[Tensor], int, int]] = {}
         self._again = False
@@ -275,8 +280,8 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = self._call(func, args, kwargs)
-        if self._copies is not None and args and isinstance(args[0], Tensor):
-            self._watch_order(func, args[0], result)
+        if self._reshaped is not None:
+            self._watch_order(func, args[0] if args else kwargs.get("input"), result, self._reshaped)
         if isinstance(result, (Tensor, tuple, list)):
             if _marked(args) or (kwargs and _marked(kwargs)):
                 _mark(result)
@@ -284,18 +289,27 @@ class Tracer(TorchFunctionMode):
             _mark(args[0])
         return result
 
-    def _watch_order(self, func: Any, given: Tensor, result: Any) -> None:
-        """Remember what is copied because of the order of memory, and refuse that it is written into."""
-        assert self._copies is not None
-        if func in _RESHAPING:
-            if isinstance(result, Tensor) and not given.is_contiguous() and result.data_ptr() != given.data_ptr():
-                self._copies[id(result)] = ref(result), result._version
-            return
-        for one in (given, given._base) if self._copies else ():
-            copy, version = self._copies.get(id(one), (None, 0))
-            if one is not None and copy is not None and copy() is one and one._version != version:
-                where = self._stack[-1] if self._stack else ""
-                raise ReliesOnOrderError(f"{where!r} overwrites a part of a tensor that may be used again.")
+    def _watch_order(self, func: Any, given: Any, result: Any, reshaped: dict[int, tuple[ref[Tensor], int]]) -> None:
+        """Remember what is reshaped, and refuse that it is written into.
+
+        What is a copy in this order of memory may be a view in the usual one, and the other way round; then the network
+        would find what it wrote in one of the two tensors only, or in both.
+        """
+        where = repr(self._stack[-1] if self._stack else "")
+        if func in _STRIDING:
+            raise ReliesOnOrderError(f"{where} counts places in memory ({func.__name__}).")
+        seen = [one for one in (given, result) if isinstance(one, Tensor)]
+        owners = [one if one._base is None else one._base for one in seen]
+        for one in owners if reshaped else ():
+            known, version = reshaped.get(id(one), (None, 0))
+            if known is not None and known() is one and one._version != version:
+                raise ReliesOnOrderError(f"{where} overwrites a tensor that was reshaped.")
+        if (
+            func in _RESHAPING
+            and len(seen) == 2
+            and (seen[0].data_ptr() == seen[1].data_ptr() or not given.is_contiguous())
+        ):
+            reshaped.update((id(one), (ref(one), one._version)) for one in owners)
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         found = recognise(func, args, kwargs)

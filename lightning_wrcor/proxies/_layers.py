@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import Literal
@@ -20,7 +20,10 @@ from lightning_wrcor.proxies._samples import samples_first
 @contextmanager
 def unwatched(tensor: Tensor) -> Iterator[None]:
     """What observers compute is no part of the network: no graph, not traced, not in half precision."""
-    with torch.no_grad(), torch.autocast(tensor.device.type, enabled=False), torch._C.DisableTorchFunction():
+    kind = tensor.device.type
+    # Most of the time it is off, and to make such a context takes longer than all the rest.
+    full = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    with torch.no_grad(), full, torch._C.DisableTorchFunction():
         yield
 
 

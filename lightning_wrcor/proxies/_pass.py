@@ -14,6 +14,7 @@ from lightning_wrcor.inspection import Call, Tracer, assign_layers
 from lightning_wrcor.inspection.weights import Normalise
 from lightning_wrcor.proxies._base import Needs, Observer, PassRecord
 from lightning_wrcor.proxies._layers import Layers, unwatched
+from lightning_wrcor.proxies._precision import Precision, autocast
 from lightning_wrcor.proxies._samples import puts_sequences_first, samples_first
 
 
@@ -26,6 +27,7 @@ def run_pass(
     layers: Mapping[str, int] | None = None,
     normalise: Normalise | None = None,
     channels_last: bool = False,
+    precision: Precision = "float32",
 ) -> PassRecord:
     """Run the batch through the network and show the observers what they watch.
 
@@ -41,7 +43,8 @@ def run_pass(
         observers: receive what comes in call order, then gradients as the backward pass reaches them.
         layers: layer map, or None for the rule for any network.
         normalise: called in place of normalisations.
-        channels_last: the network was brought into this order of memory and may rely on the usual one.
+        channels_last: the images are in this order of memory, and the network may rely on the usual one.
+        precision: ``"bfloat16"`` runs the network under torch's autocast.
 
     Raises:
         ValueError: for a network whose output is no logits, labels out of range, or parts that cannot be seen.
@@ -111,7 +114,9 @@ def run_pass(
     )
     with torch.set_grad_enabled(needs.backward), tracer:
         # A copy, because the network may overwrite its input.
-        output = network(_watched_images(images, observers) if needs.images else images.clone())
+        given = _watched_images(images, observers) if needs.images else images.clone()
+        with autocast(precision, images.device.type):
+            output = network(given)
         logits, record.output = take_logits(output, len(images))
         record.classes = logits.shape[1]
         tracer.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from lightning_wrcor.inspection.costs import where_it_lives
 from lightning_wrcor.proxies._base import Context, Measurement, Needs, PassRecord, Proxy
 from lightning_wrcor.proxies._order import MemoryOrder
 from lightning_wrcor.proxies._pass import run_pass
+from lightning_wrcor.proxies._precision import Precision, read_precision
 from lightning_wrcor.proxies._prepare import exact_products, prepare, refuse_opaque, reinitialise, scoring_copy
 from lightning_wrcor.proxies._registry import get_proxy
 from lightning_wrcor.proxies._report import ScoreReport
@@ -33,6 +35,7 @@ def score(
     seed: int | None = None,
     *,
     layers: Mapping[str, int] | None = None,
+    precision: Precision = "float32",
 ) -> ScoreReport:
     """Score an untrained network on one batch. Higher is better.
 
@@ -49,6 +52,8 @@ def score(
         seed: initialise the copy anew from this seed; None scores the weights that the network has.
         layers: ``{module name: layer index}`` for WRCor's weights 2^l; None applies the rule of
             `lightning_wrcor.inspection`.
+        precision: ``"bfloat16"`` runs the pass that proxies share under torch's autocast; proxies with passes of their own
+            stay in float32.
 
     Returns:
         The score and what it rests on.
@@ -79,7 +84,9 @@ def score(
         copied = scoring_copy(network)
         if seed is not None:
             reinitialise(copied)
-        return score_prepared(copied, batch, proxies, seed=0 if seed is None else seed, layers=layers)
+        return score_prepared(
+            copied, batch, proxies, seed=0 if seed is None else seed, layers=layers, precision=read_precision(precision)
+        )
 
 
 def score_prepared(
@@ -93,6 +100,7 @@ def score_prepared(
     costs: Costs | None = None,
     num_classes: int | None = None,
     any_of: Sequence[str] = (),
+    precision: Precision = "float32",
 ) -> ScoreReport:
     """Score a network that belongs to the caller: it is changed in place. Global random numbers are the caller's care.
 
@@ -107,6 +115,7 @@ def score_prepared(
         num_classes: logits that the network must give; None takes what it gives.
         any_of: names of proxies of which one at least must have a value; by default that of the first. What the others
             refuse is in the report.
+        precision: of the pass that proxies share.
 
     Raises:
         ValueError: for a network with another number of logits, and whatever the pass and the proxies refuse.
@@ -123,9 +132,9 @@ def score_prepared(
     context = Context(network, images, labels, seed, mixed_depth, costs, layers)
     results = _Results()
     first: PassRecord | None = None
-    order = MemoryOrder(network, context.images)
+    way = _Way(MemoryOrder(context.images), precision)
     for needs, group in _passes(proxies):
-        record = _run_group(context, needs, group, results, order)
+        record = _run_group(context, needs, group, results, way)
         if record is not None and num_classes is not None and record.classes != num_classes:
             raise ValueError(f"The network gives {record.classes} logits, but there are {num_classes} classes.")
         first = first or record
@@ -154,32 +163,36 @@ def _passes(proxies: Sequence[Proxy]) -> list[tuple[Needs, list[Proxy]]]:
 
 
 def _run_group(
-    context: Context, needs: Needs, group: Sequence[Proxy], results: _Results, order: MemoryOrder
+    context: Context, needs: Needs, group: Sequence[Proxy], results: _Results, way: _Way
 ) -> PassRecord | None:
     kinds = {kind: None for proxy in group for kind in proxy.observers}
     observers = {kind: kind(len(context.images)) for kind in kinds}
+    record: PassRecord | None = None
     start = time.perf_counter()
     try:
-        with exact_products(), order as ordered:
+        with exact_products():
             record = run_pass(
                 context.network,
-                ordered,
+                way.order.images,
                 context.labels,
                 needs,
                 list(observers.values()),
                 context.layers,
-                channels_last=order.channels_last,
+                channels_last=way.order.channels_last,
+                precision=way.precision,
             )
     except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         if len(group) > 1:  # what one of them cannot have shall not cost the others theirs
-            records = [_run_group(context, proxy.needs, [proxy], results, order) for proxy in group]
+            records = [_run_group(context, proxy.needs, [proxy], results, way) for proxy in group]
             return next((record for record in records if record is not None), None)
         results.errors[group[0].name] = error if isinstance(error, ValueError) else ValueError(str(error))
         return None
-    except RuntimeError as error:
-        if not order.caused(error):
+    except Exception:
+        if not way.order.fall_back():
             raise
-        return _run_group(context, needs, group, results, order)
+    if record is None:  # out here, where what the error held is free again
+        observers.clear()
+        return _run_group(context, needs, group, results, way)
     seconds = time.perf_counter() - start
     context.record, context.observers = record, observers
     for proxy in group:
@@ -187,6 +200,14 @@ def _run_group(
         results.seconds[proxy.name] += seconds
     context.observers = {}  # what they hold is large
     return record
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How the passes are run."""
+
+    order: MemoryOrder
+    precision: Precision
 
 
 class _Results:

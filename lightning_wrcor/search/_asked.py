@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lightning_wrcor.proxies import Proxy
+from lightning_wrcor.proxies._precision import Precision
 from lightning_wrcor.proxies._score import Batch
 from lightning_wrcor.search.constraints import Constraints
 from lightning_wrcor.search.racing import Racing
@@ -30,6 +31,7 @@ class Asked:
     journal: str | os.PathLike[str] | None
     racing: Racing | None
     progress: bool
+    precision: Precision = "float32"
 
     def on(self, device: torch.device | str, batch: Batch | None = None) -> Asked:
         """The same with the batch, or another one, on a device."""

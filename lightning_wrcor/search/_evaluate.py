@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lightning_wrcor._random import derive_seed, own_random_numbers
 from lightning_wrcor.inspection import Costs, Latency
 from lightning_wrcor.proxies import Proxy, ScoreReport, get_proxy
+from lightning_wrcor.proxies._precision import Precision
 from lightning_wrcor.proxies._score import Batch, score_prepared
 from lightning_wrcor.proxies.votes import Vote
 from lightning_wrcor.search.evaluation import Evaluation
@@ -35,6 +36,7 @@ class Setting:
     batch: Batch
     seed: int
     num_classes: int
+    precision: Precision = "float32"
 
     @property
     def input_size(self) -> tuple[int, int, int]:
@@ -69,7 +71,10 @@ class Setting:
 
     def identity(self) -> dict[str, Any]:
         """The setting as plain values, for the journal's header."""
+        # Where it is the usual one it is left out, as in journals from before there was another.
+        unusual = {} if self.precision == "float32" else {"precision": self.precision}
         return {
+            **unusual,
             "space": self.space.config(),
             "proxies": [proxy.config() for proxy in self.scored],
             "seed": int(self.seed),
@@ -238,6 +243,7 @@ def _score(setting: Setting, candidate: Candidate, costs: Costs) -> ScoreReport:
             costs=costs,
             num_classes=setting.num_classes,
             any_of=setting.ranking,
+            precision=setting.precision,
         )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from types import TracebackType
 
+from lightning_wrcor.search._bars import open_bar
 from lightning_wrcor.search.result import Funnel
 
 LOOK = 1.0
@@ -17,18 +17,14 @@ class Progress:
     """Candidates done, rejected, the best so far and the time left, on one line; silent where it is switched off."""
 
     def __init__(self, enabled: bool) -> None:
-        from tqdm.auto import tqdm
-
-        # A log file gets a line now and then, not ten a second.
-        pause = 0.1 if sys.stderr.isatty() else 10.0
-        self._bar = tqdm(disable=not enabled, desc="scoring", unit="net", dynamic_ncols=True, mininterval=pause)
+        self._bar = open_bar(enabled)
         self._best = -math.inf
         self._name = ""
         self._looked = time.monotonic()
 
     def expect(self, total: int | None) -> None:
         """Say how many candidates will be scored at most, as far as is known by now."""
-        self._bar.total = total
+        self._bar.expect(total)
 
     def look(self, funnel: Funnel) -> None:
         """Show that candidates are being rejected, now and then."""
@@ -42,12 +38,11 @@ class Progress:
         if score > self._best:
             self._best, self._name = score, name
         self._show(funnel)
-        self._bar.update(1)
+        self._bar.step()
 
     def _show(self, funnel: Funnel) -> None:
         best = f"{self._best:.4g}" if math.isfinite(self._best) else "none"
-        shown = {"rejected": sum(funnel.rejected.values()), "best": best, "name": self._name[:40]}
-        self._bar.set_postfix(shown, refresh=False)
+        self._bar.show(sum(funnel.rejected.values()), best, self._name[:40])
 
     def __enter__(self) -> Progress:
         return self

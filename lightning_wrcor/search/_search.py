@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning_wrcor._random import derive_seed, own_random_numbers
 from lightning_wrcor.proxies import Proxy
+from lightning_wrcor.proxies._precision import Precision, read_precision
 from lightning_wrcor.proxies._score import Batch, check_batch
 from lightning_wrcor.search._asked import Asked
 from lightning_wrcor.search._collect import Collector
@@ -52,6 +53,7 @@ def zero_shot_search(
     num_classes: int | None = None,
     journal: str | os.PathLike[str] | None = None,
     racing: Racing | Mapping[str, Any] | None = None,
+    precision: Precision = "float32",
     progress: bool = True,
     devices: int | str | list[int] | None = None,
     accelerator: str = "auto",
@@ -78,6 +80,8 @@ def zero_shot_search(
             again what failed.
         racing: score the best again with fresh weights, and take the cheapest of those that keep up; None takes the best
             score. It is not part of the budget.
+        precision: ``"bfloat16"`` runs the pass that proxies share under torch's autocast, for devices that are fast in it;
+            proxies with passes of their own stay in float32. A journal is of one precision.
         progress: show one progress bar (on rank zero).
         devices: where candidates are scored, in the form that Lightning Fabric takes: how many devices, a list of their
             numbers, -1 or ``"auto"`` for all. Several (on the CPU: several processes) share the search: a process for each is
@@ -113,6 +117,7 @@ def zero_shot_search(
         journal=journal,
         racing=Racing.read(racing),
         progress=progress,
+        precision=read_precision(precision),
     )
     try:
         if devices is None:
@@ -179,7 +184,7 @@ def _prepare(asked: Asked, ranks: Ranks) -> Run:
     budget, strategy = asked.budget, asked.strategy
     check_budget(budget)
     classes = count_classes(asked.batch[1], asked.num_classes)
-    setting = Setting(asked.space, asked.proxy, asked.batch, asked.seed, classes)
+    setting = Setting(asked.space, asked.proxy, asked.batch, asked.seed, classes, asked.precision)
     most = strategy.default_budget if budget is None else budget
     run = Run(setting, strategy, most, asked.constraints, ranks, asked.journal, REDRAWS)
     strategy.ranking = setting.ranking
