@@ -22,7 +22,7 @@ from lightning_wrcor.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_FOLDERS = ("proxies", "spaces", "search", "inspection", "training", "data", "export")
+_FOLDERS = ("proxies", "spaces", "search", "inspection", "training", "data", "export", "report")
 ROOMS = ("lightning_wrcor", *(f"lightning_wrcor.{room}" for room in _FOLDERS))
 
 
