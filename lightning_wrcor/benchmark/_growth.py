@@ -90,6 +90,7 @@ def _search(budget: int, device: str) -> None:
 def draw_growth(found: Sequence[Growth], path: str | Path) -> None:
     """Draw the times on logarithmic axes, each beside a line that grows as the work does."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator
 
     figure = Figure(figsize=(7.0, 2.2 * ((len(found) + 1) // 2)), layout="constrained")
     grid = figure.subplots((len(found) + 1) // 2, 2, squeeze=False).flat
@@ -99,6 +100,8 @@ def draw_growth(found: Sequence[Growth], path: str | Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(one.sizes, [str(size) for size in one.sizes])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.minorticks_off()
         axes.set_xlabel(one.what, fontsize=8)
         axes.set_ylabel("seconds", fontsize=8)

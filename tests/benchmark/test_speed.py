@@ -112,3 +112,9 @@ def test_a_mistake_is_one_sentence(wrong: list[str], capsys: pytest.CaptureFixtu
 def test_half_precision_ranks_as_full_precision_does() -> None:
     space = get_space("nasbench201", cells=1, width=4)
     assert speed.rank_agreement(candidates=8, batch_size=8, space=space) > 0.9
+
+
+def test_what_is_not_scoring_is_counted_and_the_space_is_as_it_was() -> None:
+    space = get_space("nasbench201", cells=1, width=4)
+    assert speed.measure_overhead(space, 4, 8, budget=2) > 0
+    assert "build" not in vars(space)
