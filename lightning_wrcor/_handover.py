@@ -8,10 +8,11 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from lightning_wrcor import _trainer
+from lightning_wrcor._loggers import tell_loggers
 from lightning_wrcor._reach import unreached_parameters
 from lightning_wrcor.search import SearchResult, Winner
 
@@ -109,9 +110,16 @@ def check_optimisers(trainer: Trainer, network: nn.Module) -> None:
 
 
 def report_winner(
-    trainer: Trainer, winner: Winner, result: SearchResult | None, what: str, chosen: dict[str, Any]
+    trainer: Trainer,
+    winner: Winner,
+    result: SearchResult | None,
+    what: str,
+    chosen: dict[str, Any],
+    log_figures: bool = True,
 ) -> None:
-    """Tell the Trainer's loggers, and write ``search.json`` and ``selected.yaml`` into its log folder.
+    """Write ``search.json`` and ``selected.yaml`` into the Trainer's log folder, and tell its loggers.
+
+    With ``fast_dev_run`` nothing is written.
 
     Args:
         trainer: the Trainer; all ranks call this together.
@@ -119,25 +127,20 @@ def report_winner(
         result: the search's result; without one no file is written.
         what: says what ``selected.yaml`` is good for.
         chosen: plain values that train the winner without a search.
+        log_figures: draw the search's figures for loggers that take some.
     """
-    folder = trainer.log_dir or trainer.default_root_dir  # all ranks ask: it may be broadcast
-    figures = {f"search/{name}": winner.summary[name] for name in ("score", "params", "macs") if name in winner.summary}
-    if result is not None:
-        figures["search/candidates"] = len(result.history)
-        figures["search/seconds"] = result.seconds
-        figures |= {f"search/rank_correlation_{name}": value for name, value in result.baselines.items()}
-    for logger in trainer.loggers:
-        if figures:
-            logger.log_metrics(figures, step=0)
-        logger.log_hyperparams({"winner": winner.name})
-    if result is not None and not _trainer.is_fast_dev_run(trainer):
-        _write(Path(folder), result, what, chosen)
+    folder = Path(trainer.log_dir or trainer.default_root_dir)  # all ranks ask: it may be broadcast
+    if _trainer.is_fast_dev_run(trainer) or not trainer.is_global_zero:
+        return
+    files = [] if result is None else _write(folder, result, what, chosen)
+    tell_loggers(trainer, winner, result, files, log_figures)
 
 
-@rank_zero_only
-def _write(folder: Path, result: SearchResult, what: str, chosen: dict[str, Any]) -> None:
+def _write(folder: Path, result: SearchResult, what: str, chosen: dict[str, Any]) -> list[Path]:
     import yaml  # jsonargparse brings it
 
-    result.to_json(folder / "search.json")
+    found, selected = folder / "search.json", folder / "selected.yaml"
+    result.to_json(found)
     head = f"# The winner of a search, {what}: it is trained without searching.\n"
-    (folder / "selected.yaml").write_text(head + yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
+    selected.write_text(head + yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
+    return [found, selected]

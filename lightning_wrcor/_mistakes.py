@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import logging
 import os
 import re
 import sys
@@ -17,7 +18,9 @@ from typing import Any, NoReturn, get_origin
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from lightning_wrcor.search import SearchError
+from lightning_wrcor.commands import INTERRUPTED
+from lightning_wrcor.search import SearchError, zero_shot_search
+from lightning_wrcor.search._messages import SearchInterrupted
 
 LIBRARIES = frozenset(
     {"lightning_wrcor", "lightning", "pytorch_lightning", "jsonargparse", "omegaconf", "timm", "torch"}
@@ -37,11 +40,21 @@ _WRAPPINGS = ("Does not validate against any", "Subtypes:", "Errors:", "Given va
 def told_plainly() -> Iterator[None]:
     """End the program with one message and status 2 where a setting is refused before training begins.
 
-    Errors inside training keep their traceback, and so do those of code that is neither this package's nor of the
-    libraries that it stands on. With ``JSONARGPARSE_DEBUG=true`` all of them do.
+    Ctrl-C in a search ends it with one line that says where the scores are, and status 130. Errors inside training keep
+    their traceback, and so do those of code that is neither this package's nor of the libraries that it stands on. With
+    ``JSONARGPARSE_DEBUG=true`` all of them do.
     """
     try:
-        yield
+        with _said_once():
+            yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Whatever Ctrl-C interrupts, the Trainer makes an exit with status 1 of it.
+        interrupted = stop.__context__ if isinstance(stop, SystemExit) else stop
+        if not isinstance(interrupted, SearchInterrupted) or with_tracebacks():
+            raise
+        if _rank() == 0:
+            print(interrupted, file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         message = refusal(error)
         if message is None or with_tracebacks():
@@ -56,9 +69,28 @@ def with_tracebacks() -> bool:
 
 def end(message: str) -> NoReturn:
     """Say it on stderr and leave with status 2. Of several processes each says it: it may be the only one to fail."""
-    rank = int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+    rank = _rank()
     print(f"error{f' (process {rank})' if rank else ''}: {message}", file=sys.stderr)
     raise SystemExit(2) from None
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Without the warning of an interrupted search, which is the program's last line here."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Interrupted. ")
+
+    log = logging.getLogger(zero_shot_search.__module__)
+    log.addFilter(other)
+    try:
+        yield
+    finally:
+        log.removeFilter(other)
 
 
 def refusal(error: BaseException) -> str | None:

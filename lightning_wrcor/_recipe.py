@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_wrcor._config import plain
+from lightning_wrcor._mistakes import end
 
 _SECTIONS = ("data", "model", "trainer")
 _TOGETHER = (("model.optimizer", "model.optimizer_args"),)
@@ -28,7 +28,7 @@ def read_layers(arguments: Sequence[str], named: Path) -> list[DictConfig]:
         named: folder of the recipe's own files.
 
     Raises:
-        SystemExit: with one message.
+        SystemExit: with one message, and status 2.
     """
     files = []
     for argument in arguments:
@@ -39,7 +39,7 @@ def read_layers(arguments: Sequence[str], named: Path) -> list[DictConfig]:
             names = sorted(path.stem for path in named.glob("*.yaml"))
             near = difflib.get_close_matches(argument, names, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            sys.exit(
+            end(
                 f"There is no file {argument!r}, and no recipe of that name ({', '.join(names)}).{hint} Arguments are YAML "
                 "files, recipes and key=value pairs (--help says more)."
             )
@@ -48,7 +48,7 @@ def read_layers(arguments: Sequence[str], named: Path) -> list[DictConfig]:
         given = [OmegaConf.load(file) for file in files]
         given.append(OmegaConf.from_dotlist([argument for argument in arguments if "=" in argument]))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, OSError) as error:
-        sys.exit(f"The configuration cannot be read: {' '.join(str(error).split())}")
+        end(f"The configuration cannot be read: {' '.join(str(error).split())}")
     return [_lifted(part) for part in given]
 
 
@@ -56,7 +56,7 @@ def lay_over(layers: Sequence[DictConfig]) -> dict[str, Any]:
     """One configuration of several, the later ones above; ``${...}`` is resolved.
 
     Raises:
-        SystemExit: with one message.
+        SystemExit: with one message, and status 2.
     """
     try:
         config = OmegaConf.create({})
@@ -74,7 +74,7 @@ def lay_over(layers: Sequence[DictConfig]) -> dict[str, Any]:
             config = OmegaConf.merge(config, layer)  # type: ignore[assignment]
         return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
     except (OmegaConfBaseException, TypeError) as error:
-        sys.exit(f"The files and values do not fit together: {str(error).splitlines()[0]}")
+        end(f"The files and values do not fit together: {str(error).splitlines()[0]}")
 
 
 def _drop(config: DictConfig, key: str) -> None:
@@ -87,11 +87,11 @@ def _drop(config: DictConfig, key: str) -> None:
 def _lifted(part: Any) -> DictConfig:
     """A file as a recipe has it: ``selected.yaml`` and other files of the Lightning CLI keep arguments elsewhere."""
     if not isinstance(part, DictConfig):
-        sys.exit(f"A file has sections with names and values; got {part}.")
+        end(f"A file has sections with names and values; got {part}.")
     for section in _SECTIONS:
         value = part.get(section, {})
         if not isinstance(value, (dict, DictConfig)):
-            sys.exit(f"{section} is a section, with values {section}.name=value; got {value}.")
+            end(f"{section} is a section, with values {section}.name=value; got {value}.")
     if set(part) == {"space", "genotype"}:  # the callback's winner
         return OmegaConf.create({"model": part})
     for callback in OmegaConf.select(part, "trainer.callbacks") or []:  # the same, from the command line
@@ -106,13 +106,13 @@ def check_keys(where: str, section: Mapping[str, Any], known: Sequence[str]) -> 
     """Refuse names that nobody reads.
 
     Raises:
-        SystemExit: with the name that was probably meant.
+        SystemExit: with the name that was probably meant, and status 2.
     """
     for key in section:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {where}{near[0]}?" if near else ""
-            sys.exit(f"There is no setting {where}{key}.{hint} Known: {', '.join(known)}.")
+            end(f"There is no setting {where}{key}.{hint} Known: {', '.join(known)}.")
 
 
 def with_defaults(values: Mapping[str, Any], cls: type) -> dict[str, Any]:

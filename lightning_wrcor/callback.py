@@ -53,6 +53,7 @@ class ZeroShotSearch(Callback):
         racing: score the best again with fresh weights, and install the cheapest that keeps up; None: the best score.
         precision: number format of the pass in which candidates are scored: ``float32``, or ``bfloat16`` (autocast), for
             devices that are fast in it. That of the training is the Trainer's.
+        log_figures: draw the search's figures for the Trainer's loggers that take some, which takes a second or two.
 
     Attributes:
         result: the search's result, None where no search was needed.
@@ -80,6 +81,7 @@ class ZeroShotSearch(Callback):
         journal: str | None = "auto",
         racing: Racing | dict[str, Any] | None = None,
         precision: Precision = "float32",
+        log_figures: bool = True,
     ) -> None:
         self.space = get_space(space)
         self.proxy = [get_proxy(one) for one in proxy] if isinstance(proxy, list) else get_proxy(proxy)
@@ -94,6 +96,7 @@ class ZeroShotSearch(Callback):
         self.journal = journal
         self.racing = Racing.read(racing)
         self.precision = read_precision(precision)
+        self.log_figures = log_figures
         if batch_size < 2:
             raise ValueError(f"A probe batch has at least 2 images (64 is usual); got batch_size={batch_size}.")
         check_budget(budget)
@@ -247,7 +250,7 @@ class ZeroShotSearch(Callback):
         what, chosen = "arguments of ZeroShotSearch", {"space": self.winner.space, "genotype": self.winner.name}
         if self.as_configuration is not None:
             what, chosen = _handover.LAID_OVER, self.as_configuration(chosen)
-        _handover.report_winner(trainer, self.winner, self.result, what, chosen)
+        _handover.report_winner(trainer, self.winner, self.result, what, chosen, log_figures=self.log_figures)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """With a spawning strategy, keep the winner's weights from being loaded into the parent's old network."""

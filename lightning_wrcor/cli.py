@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 import lightning_wrcor  # noqa: F401  (bare class names on the command line)
 from lightning_wrcor._mistakes import check_types, end, sentence, told_plainly, with_tracebacks
@@ -31,6 +35,17 @@ __all__ = [
 
 
 class _Parser(LightningArgumentParser):
+    def parse_path(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Namespace:
+        """Name the file that cannot be read."""
+        try:
+            loaded = OmegaConf.load(os.fspath(path))
+            OmegaConf.to_container(loaded, resolve=True)
+            if not isinstance(loaded, DictConfig):
+                raise ValueError(f"it has no sections with names and values, but {loaded}")
+        except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+            self.error(f"The configuration {path} cannot be read: {' '.join(str(error).split())}", error)
+        return super().parse_path(path, *args, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One message in the place of all options and a tree of types."""
         if not self.exit_on_error or with_tracebacks():

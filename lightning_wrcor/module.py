@@ -40,6 +40,7 @@ class ZeroShotSearchModule(Classifier):
         racing: score the best again with fresh weights, and take the cheapest that keeps up; None: the best score.
         precision: number format of the pass in which candidates are scored: ``float32``, or ``bfloat16`` (autocast). That of
             the training is the Trainer's.
+        log_figures: draw the search's figures for the Trainer's loggers that take some, which takes a second or two.
         genotype: text of the winner (``selected.yaml`` has it); with it nothing is searched.
         in_chans: channels of the images; None takes them from the data.
         image_size: height and width of the images, used only to find parameters that the output never reaches; None
@@ -90,6 +91,7 @@ class ZeroShotSearchModule(Classifier):
         journal: str | None = "auto",
         racing: Racing | dict[str, Any] | None = None,
         precision: Precision = "float32",
+        log_figures: bool = True,
         genotype: str | None = None,
         in_chans: int | None = None,
         image_size: int | None = None,
@@ -129,6 +131,7 @@ class ZeroShotSearchModule(Classifier):
             journal=journal,
             racing=racing,
             precision=precision,
+            log_figures=log_figures,
         )
         # Plain values only: anything else would keep the checkpoint from being read with weights_only=True.
         self.save_hyperparameters(ignore=["space", "proxy", "strategy", "constraints", "racing"])
@@ -253,4 +256,6 @@ class ZeroShotSearchModule(Classifier):
         """Tell the Trainer's loggers about the winner, and write it into the log folder; all ranks together."""
         assert self.winner is not None
         chosen = {"model": {"init_args": {"space": self.winner.space, "genotype": self.winner.name}}}
-        report_winner(self.trainer, self.winner, self.result, LAID_OVER, chosen)
+        report_winner(
+            self.trainer, self.winner, self.result, LAID_OVER, chosen, log_figures=self.search_settings.log_figures
+        )

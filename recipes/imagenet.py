@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import random
 import statistics
 import sys
@@ -24,13 +25,19 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from omegaconf import OmegaConf
+from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from lightning_wrcor import DigitsData, ImageFolderData, ZeroShotSearchModule
+from lightning_wrcor._mistakes import end
+from lightning_wrcor._random import derive_seed, own_random_numbers
 from lightning_wrcor._recipe import check_keys, dump, lay_over, read_layers, with_defaults
 from lightning_wrcor._search_trainer import SearchTrainer
+from lightning_wrcor._trainer import _draw as draw
 from lightning_wrcor.cli import check_types, told_plainly
 from lightning_wrcor.data import TimmData
 from lightning_wrcor.export import check_formats, export_network
+from lightning_wrcor.report import TrainingOutcome, write_card
 from lightning_wrcor.search import Constraints, Evaluation, SearchResult, Winner
 from lightning_wrcor.spaces import get_space
 from lightning_wrcor.training import Finalists
@@ -73,7 +80,7 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     sections: dict[str, type] = {"data": data_class(plain), "model": ZeroShotSearchModule, "trainer": Trainer}
     check_keys("", plain, [*TOP, *sections])
     for own in OWN & set(plain["trainer"]):
-        sys.exit(f"trainer.{own} is no setting: the recipe gives the Trainer its own.")
+        end(f"trainer.{own} is no setting: the recipe gives the Trainer its own.")
     for section, target in sections.items():
         if section == "data" and not folder and not set(plain["data"]) <= set(inspect.signature(target).parameters):
             rank_zero_info("(Without data.root=... the recipe runs on digits, which have few settings.)")
@@ -83,10 +90,10 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     given = {key: value for key, value in plain.items() if not (key in OPTIONAL and value is None)}
     check_types(given, {key: kind for key, kind in {**TOP, **sections}.items() if key in given})
     if plain["compare_random"] < 0:
-        sys.exit(f"compare_random is a number of networks, 0 or more; got {plain['compare_random']}.")
+        end(f"compare_random is a number of networks, 0 or more; got {plain['compare_random']}.")
     check_formats(plain["export"] or ["weights"])  # before hours of training
     if plain["ema"] is not None and EMAWeightAveraging is None:
-        sys.exit("ema needs Lightning 2.6 or newer (pip install -U lightning); ema=null trains without it.")
+        end("ema needs Lightning 2.6 or newer (pip install -U lightning); ema=null trains without it.")
     if not folder:
         rank_zero_info(
             "No ImageNet folder was given (data.root=...): the whole pipeline runs on scikit-learn's digits."
@@ -256,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def run(config: dict[str, Any]) -> dict[str, Any]:
-    """Search, train, test, export; returns and writes the figures."""
+    """Search, train, test, export, write the search card; returns and writes the figures."""
     resume = checkpoint_to_resume(config)
     write_config(config)
     winner, result = None, None
@@ -276,6 +283,7 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         report(config, result, figures)
         if config["export"]:
             export(config, result, figures)
+        search_card(config, result, figures, module, trainer)
         print(f"Everything is in {Path(config['output']).resolve()}")
     return figures
 
@@ -305,6 +313,60 @@ def export(config: dict[str, Any], result: SearchResult | None, figures: dict[st
         print(f"Try again with python -m lightning_wrcor.export {figures['checkpoint']} FOLDER --formats ...")
     else:
         print(f"For others: {', '.join(sorted(path.name for path in written.folder.iterdir()))} in {written.folder}")
+
+
+def search_card(
+    config: dict[str, Any],
+    result: SearchResult | None,
+    figures: dict[str, Any],
+    module: ZeroShotSearchModule,
+    trainer: Trainer,
+) -> None:
+    """Write ``card.html``, with which a person can say why the winner won; a network that was given has none."""
+    if result is None:
+        print("There is no search card: no search is known of this network.")
+        return
+    output = Path(config["output"])
+    try:
+        outcome = TrainingOutcome(
+            name=figures["winner"]["name"],
+            accuracy=figures["test_top1"],
+            random={row["genotype"]: row["test_top1"] for row in figures["random"]},
+            finalists={row["genotype"]: row["val_top1"] for row in figures["finalists"]},
+            images=figures["test_images"],
+            weights=figures["weights"],
+            checkpoint=os.path.relpath(figures["checkpoint"], output),
+            chosen_by=figures["chosen_by"],
+            figures={name: value for name, value in figures["figures"].items() if name != "test/top1"},
+        )
+        path = write_card(
+            result,
+            output / "card.html",
+            batch=search_batch(module, trainer),
+            outcome=outcome,
+            settings={
+                "budget": config["budget"],
+                "processes": trainer.world_size,
+                "configuration of the run": without_paths(config),
+            },
+            device=None if module.result is result else "not recorded: the search was an earlier part of this run",
+        )
+    except Exception as error:  # the training is done, and must not look as if it had failed
+        print(f"The search card could not be written: {type(error).__name__}: {error}")
+        print("Try again with python -m lightning_wrcor.report card SEARCH.json --out card.html")
+    else:
+        print(f"The search card, which says why the winner won: {path.resolve()}")
+
+
+def search_batch(module: ZeroShotSearchModule, trainer: Trainer) -> tuple[Tensor, Tensor] | None:
+    """The images that the search looked at, drawn again; None where the training data are a stream."""
+    loader, settings = trainer.datamodule.train_dataloader(), module.search_settings  # type: ignore[attr-defined]
+    if isinstance(loader.dataset, IterableDataset):
+        return None
+    seed = derive_seed(settings.seed, "probe")
+    with own_random_numbers(seed):
+        images, labels = draw(loader, settings.batch_size, seed, module.read_batch)
+    return images.to(trainer.strategy.root_device), labels.to(trainer.strategy.root_device)
 
 
 def without_paths(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from lightning.pytorch.cli import LightningCLI
 
 from lightning_wrcor import DigitsData, SearchResult, ZeroShotSearchModule
 from lightning_wrcor.cli import main
+from lightning_wrcor.proxies import SynFlow
 
 import toys
 
@@ -32,6 +35,7 @@ MODULE = [
     "--model.space.cells=1",
     "--model.budget=3",
     "--model.probe_size=16",
+    "--model.log_figures=false",  # drawing takes its time
     "--data=DigitsData",
     "--data.image_size=8",
 ]
@@ -257,6 +261,16 @@ def message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         (["--trainer.accelerator=gpuu"], "You selected an invalid accelerator name: `accelerator='gpuu'`."),
         (["--config=nothere.yaml"], "File does not exist: "),
         (["--config=file.yaml"], "there is no setting 'trainer.max_epoch'. Did you mean trainer.max_epochs?"),
+        (["--config=broken.yaml"], "The configuration broken.yaml cannot be read: while parsing a flow mapping in "),
+        (["--config=bytes.yaml"], "The configuration bytes.yaml cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        (
+            ["--config=list.yaml"],
+            "The configuration list.yaml cannot be read: it has no sections with names and values",
+        ),
+        (
+            ["--config=linked.yaml"],
+            "The configuration linked.yaml cannot be read: Interpolation key 'nothing' not found",
+        ),
         (["--ckpt_path=nothere.ckpt"], "[Errno 2] No such file or directory: "),
         (["--data=ImageFolderData", "--data.root=nowhere"], "There is no folder 'nowhere' (root of the images)."),
     ],
@@ -264,6 +278,10 @@ def message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
 )
 def test_mistakes_are_told_in_one_message(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     Path("file.yaml").write_text("trainer: {max_epoch: 3}")
+    Path("broken.yaml").write_text("trainer: {max_epochs: 3\nmodel: [x")
+    Path("bytes.yaml").write_bytes(b"\xff\xfe\xff")
+    Path("list.yaml").write_text("- trainer\n- model")
+    Path("linked.yaml").write_text("trainer:\n  max_epochs: ${nothing}")
     data = [] if arguments[0].startswith("--data") else MODULE[-1:]
     assert message(capsys, ["fit", *MODULE[:-1], *data, *QUICK, *arguments]).startswith(said)
 
@@ -292,6 +310,63 @@ def test_mistakes_are_told_in_one_message(capsys: pytest.CaptureFixture[str], ar
 @pytest.mark.usefixtures("own")
 def test_mistakes_with_commands(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     assert message(capsys, arguments).startswith(said)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Lightning switches the signal off where it ends an interrupted run."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("verb", ["search", "fit"])
+@pytest.mark.parametrize("journal", ["auto", "null"])
+def test_ctrl_c_in_a_search_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], verb: str, journal: str
+) -> None:
+    measure, measured = SynFlow.measure, []
+
+    def stops(self: SynFlow, context: Any) -> Any:
+        measured.append(context)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return measure(self, context)
+
+    monkeypatch.setattr(SynFlow, "measure", stops)
+    asked = [verb, *MODULE, *QUICK, "--model.proxy=synflow", f"--model.journal={journal}"]
+    asked.append(f"--trainer.default_root_dir={tmp_path}")
+    with pytest.raises(SystemExit) as stop:
+        main(asked)
+    assert stop.value.code == 130
+    lines = capfd.readouterr().err.splitlines()
+    (said,) = [line for line in lines if line.startswith("Interrupted. ")]
+    assert lines[-1] == said
+    assert not any("Traceback" in line for line in lines)
+    if journal == "null":
+        assert said == (
+            "Interrupted. Nothing of the search is kept without a journal: name a file with journal=... to go on after such "
+            "an end."
+        )
+        return
+    (path,) = tmp_path.rglob("*.jsonl")
+    assert said == f"Interrupted. What was scored is in {path}; the same search goes on from there."
+    assert main(asked).model.result.funnel.resumed == 2
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_in_training_is_left_to_lightning(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def stops(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ZeroShotSearchModule, "training_step", stops)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *MODULE, *QUICK, "--model.journal=null"])
+    assert stop.value.code == 1
+    assert "Interrupted. " not in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("own")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
 import importlib
 import inspect
 import re
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from lightning_wrcor.__main__ import main as any_command
@@ -42,13 +45,19 @@ def blocks(page: Path, language: str) -> Iterator[Block]:
             yield Block(found[1], found[2] or "", text.count("\n", 0, found.start(3)) + 1, found[3])
 
 
+def lines(page: Path) -> Iterator[str]:
+    """A page's command lines, without what starts a command on several processes or in the background."""
+    for block in blocks(page, "bash"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            yield re.sub(r"^srun python |^torchrun( --\S+)+ +", "python ", line).removesuffix(" &")
+
+
 def commands(prefix: str) -> list[Any]:
     """The command lines of all pages that begin with ``prefix``, without it."""
     return [
         pytest.param(page, line.removeprefix(prefix).strip(), id=f"{page.stem}: {line}")
         for page in PAGES
-        for block in blocks(page, "bash")
-        for line in block.text.replace("\\\n", " ").splitlines()
+        for line in lines(page)
         if line.startswith(prefix)
     ]
 
@@ -150,6 +159,34 @@ def test_recipe_lines_are_understood(page: Path, line: str) -> None:
     assert ("root" in config["data"]) == ("data.root" in line)
 
 
+class ParsedError(Exception):
+    """A command line was understood, and nothing was done."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_lines_of_other_commands_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse_args(parser: argparse.ArgumentParser, *arguments: Any) -> None:
+        parse(parser, *arguments)
+        raise ParsedError
+
+    parse = argparse.ArgumentParser.parse_args
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    for line in lines(page):
+        if " ... " in line:  # stands for what was said before
+            continue
+        if found := re.match(r"python -m (lightning_wrcor\.\w+) (.*)", line):
+            run = importlib.import_module(f"{found[1]}.__main__").main
+            with pytest.raises(ParsedError):
+                run(shlex.split(found[2]))
+        elif line.startswith("python -c "):
+            ast.parse(shlex.split(line)[2])
+
+
+def test_every_line_of_a_guide_is_read_by_a_test() -> None:
+    read = ("python recipes/imagenet.py", "python -m lightning_wrcor", "python -c ", "#", "trap ", "wait")
+    assert [line for line in lines(ROOT / "docs" / "imagenet.md") if line and not line.startswith(read)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
@@ -165,6 +202,16 @@ def test_every_public_name_is_in_the_reference(room: str) -> None:
     listed = re.findall(r"^::: ([\w.]+)\.(\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert public <= {name for _, name in listed}, "names that docs/api.md lacks"
     assert {name for home, name in listed if home == room} <= public, "names that do not exist"
+
+
+def test_citation_names_the_version_and_the_authors() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    package = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert [citation["version"]] == re.findall(r'^version = "(.+)"', package, re.MULTILINE)
+    (paper,) = citation["references"]
+    authors = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])
+    for page in ("README.md", "docs/citing.md"):
+        assert f"author  = {{{authors}}}" in (ROOT / page).read_text(encoding="utf-8")
 
 
 def test_python_version_of_the_readme_is_that_of_the_package() -> None:

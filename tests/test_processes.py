@@ -4,10 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ import process_toys
 import pytest
 import search_toys
 import torch
+from warm_python import Started, run_one, run_two, start_two
 
 from lightning_wrcor import ZeroShotSearch, load_network, zero_shot_search
 from lightning_wrcor._random import derive_seed
@@ -25,27 +22,13 @@ import toys
 SCRIPTS = Path(__file__).parent / "scripts"
 
 
-def run(script: str, *arguments: object, expect: int = 0) -> str:
-    """Run a script and return what it printed."""
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment,
-    )
-    assert done.returncode == expect, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout + done.stderr
-
-
 def facts(folder: Path) -> list[dict[str, Any]]:
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
 @pytest.mark.processes
 def test_two_processes_share_the_search_and_train_one_winner(tmp_path: Path) -> None:
-    run("two_processes.py", tmp_path)
+    run_two(SCRIPTS / "two_processes.py", tmp_path)
     first, second = facts(tmp_path)
     assert first["result"] == second["result"]
     assert first["winner"] == second["winner"]
@@ -82,7 +65,7 @@ def test_two_processes_share_the_search_and_train_one_winner(tmp_path: Path) -> 
 
 @pytest.mark.processes
 def test_model_parallel_saves_and_resumes_without_a_second_search(tmp_path: Path) -> None:
-    run("model_parallel.py", tmp_path)
+    run_two(SCRIPTS / "model_parallel.py", tmp_path)
     first, second = facts(tmp_path)
     assert first == second
     for kind in ("full", "sharded"):
@@ -96,44 +79,20 @@ def test_model_parallel_saves_and_resumes_without_a_second_search(tmp_path: Path
 
 @pytest.mark.processes
 def test_spawned_processes_train_the_winner_and_leave_the_parents_network_alone(tmp_path: Path) -> None:
-    printed = run("spawned.py", tmp_path)
+    printed = run_one(SCRIPTS / "spawned.py", tmp_path)
     assert "With a spawning strategy the trained winner stays in the child processes" in printed
     (stored,) = tmp_path.glob("*.ckpt")
     assert load_network(stored)(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
 def test_a_killed_search_goes_on_and_ends_with_the_same_winner(tmp_path: Path) -> None:
-    run("killed.py", tmp_path / "journal", 4, expect=-9)
+    run_one(SCRIPTS / "killed.py", tmp_path / "journal", 4, expect=-9)
     assert len((tmp_path / "journal").read_text().splitlines()) == 5
     resumed = zero_shot_search(toys.CELLS, toys.batch(), budget=10, journal=tmp_path / "journal", progress=False)
     straight = zero_shot_search(toys.CELLS, toys.batch(), budget=10, progress=False)
     assert resumed.funnel.resumed == 4
     assert [(row.key, row.score) for row in resumed.history] == [(row.key, row.score) for row in straight.history]
     assert resumed.best.name == straight.best.name
-
-
-def start(script: str, *arguments: object, **environment: object) -> subprocess.Popen[str]:
-    """Start a script in a session of its own; what it prints and the errors go into one pipe."""
-    known = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPTS / script), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **known, **{name: str(value) for name, value in environment.items()}},
-        start_new_session=True,
-        # Ctrl-C counts, also where the tests run in the background of a shell, which switches it off.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
-    )
-
-
-def start_two(script: str, *arguments: object) -> list[subprocess.Popen[str]]:
-    """Start two processes that meet, as torchrun or a scheduler does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "NODE_RANK": 0}
-    return [start(script, *arguments, **there, RANK=rank, LOCAL_RANK=rank) for rank in (0, 1)]
 
 
 def undisturbed(batch: tuple[torch.Tensor, torch.Tensor], **settings: Any) -> SearchResult:
@@ -150,11 +109,11 @@ def history(result: SearchResult) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("how", "rank"), [("spawn", 0), ("there", 0), ("trainer", 1)])
 def test_a_process_that_dies_ends_the_search_and_another_goes_on(tmp_path: Path, how: str, rank: int) -> None:
     processes = (
-        [start("shared_search.py", how, tmp_path, rank)]
+        [Started(SCRIPTS / "shared_search.py", how, tmp_path, rank)]
         if how == "spawn"
-        else start_two("shared_search.py", how, tmp_path, rank)
+        else start_two(SCRIPTS / "shared_search.py", how, tmp_path, rank)
     )
-    said = [process.communicate(timeout=200)[0] for process in processes]
+    said = [process.wait() for process in processes]
     if how != "spawn":
         assert processes[rank].returncode == -9, said[rank]
     survivor = 0 if how == "spawn" else 1 - rank
@@ -186,9 +145,7 @@ def test_a_process_that_dies_ends_the_search_and_another_goes_on(tmp_path: Path,
 
 @pytest.mark.processes
 def test_processes_that_are_there_share_one_search_after_another(tmp_path: Path) -> None:
-    processes = start_two("shared_search.py", "there", tmp_path, -1)
-    said = [process.communicate(timeout=200)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    run_two(SCRIPTS / "shared_search.py", "there", tmp_path, -1)
     first, second = facts(tmp_path)
     straight = undisturbed(search_toys.batch())
     assert first == second == {"history": [[row.key, row.score] for row in straight.history], "resumed": 24}
@@ -196,15 +153,14 @@ def test_processes_that_are_there_share_one_search_after_another(tmp_path: Path)
 
 @pytest.mark.processes
 def test_errors_and_ctrl_c_end_all_processes(tmp_path: Path) -> None:
-    process = start("interrupted.py", tmp_path / "journal")
-    assert process.stdout is not None
+    process = Started(SCRIPTS / "interrupted.py", tmp_path / "journal")
     lines = []
-    for line in process.stdout:
+    for line in process.lines():
         lines.append(line)
         if line.startswith("scoring"):
             os.killpg(process.pid, signal.SIGINT)  # what a terminal does
             break
-    lines += process.communicate(timeout=60)[0].splitlines(keepends=True)
+    lines += process.wait(60).splitlines(keepends=True)
     said = "".join(lines)
     assert process.returncode == 4, said
     assert lines[0].startswith("8 of 8 candidates could not be scored"), said

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,9 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from warm_python import run_two
+
+from lightning_wrcor.search.journal import fingerprint
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 CELLS = [
@@ -21,6 +22,7 @@ CELLS = [
     "model.space.init_args={width: 4, cells: 1}",
     "budget=3",
     "model.probe_size=8",
+    "model.log_figures=false",  # drawing takes its time
 ]
 QUICK = ["trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.enable_progress_bar=false"]
 
@@ -29,6 +31,19 @@ def recipe(*arguments: str) -> dict[str, Any]:
     main = runpy.run_path(str(RECIPES / "imagenet.py"))["main"]
     figures: dict[str, Any] = main(arguments)
     return figures
+
+
+@pytest.fixture(autouse=True)
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The search card is written without figures, which take their time; the batches that they would have been of."""
+    seen: list[Any] = []
+
+    def all_figures(result: object, batch: Any, **_: object) -> dict[str, Any]:
+        seen.append(batch)
+        return {}
+
+    monkeypatch.setattr("lightning_wrcor.report._card.all_figures", all_figures)
+    return seen
 
 
 @pytest.fixture
@@ -44,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_digits_without_an_imagenet_folder(capsys: pytest.CaptureFixture[str]) -> None:
+def test_digits_without_an_imagenet_folder(capsys: pytest.CaptureFixture[str], batches: list[Any]) -> None:
     figures = recipe(*CELLS, *QUICK, "compare_random=1", "data.image_size=8")
     printed = capsys.readouterr().out
     assert "No ImageNet folder was given" in printed
@@ -54,6 +69,17 @@ def test_digits_without_an_imagenet_folder(capsys: pytest.CaptureFixture[str]) -
     stored = json.loads(Path("runs/digits/result.json").read_text())
     assert stored["test_top1"] == figures["test_top1"] > 0.2
     assert stored["random"][0]["genotype"] != figures["winner"]["name"]
+    assert f"The search card, which says why the winner won: {Path('runs/digits/card.html').resolve()}" in printed
+    card = Path("runs/digits/card.html").read_text().replace("<wbr>", "")
+    for said in (
+        figures["winner"]["name"],
+        stored["random"][0]["genotype"],
+        f"{figures['test_top1']:.2%}",
+        "359 images",
+    ):
+        assert said in card
+    header = json.loads(next(Path("runs/digits/zero_shot_search").glob("*.jsonl")).read_text().splitlines()[0])
+    assert [fingerprint(batch) for batch in batches] == [header["search"]["probe batch"]], "the search's own images"
 
 
 def test_image_folders_and_a_file_of_settings_and_the_winner_again(folder: Path, tmp_path: Path) -> None:
@@ -66,6 +92,8 @@ def test_image_folders_and_a_file_of_settings_and_the_winner_again(folder: Path,
     again = recipe(str(tmp_path / "my.yaml"), *CELLS, *QUICK[:1], *more, "output=again", str(selected))
     assert again["winner"]["name"] == figures["winner"]["name"]
     assert again["winner"]["summary"] == {}, "given, not searched for"
+    assert Path("out/card.html").is_file()
+    assert not Path("again/card.html").exists(), "there is no search to tell of"
 
 
 def test_a_list_of_networks_as_space() -> None:
@@ -100,20 +128,21 @@ def test_the_command_line_file(folder: Path) -> None:
 @pytest.mark.data
 @pytest.mark.processes
 def test_real_jpegs_under_two_processes(data: Path) -> None:
-    command = [
-        *[sys.executable, str(RECIPES / "imagenet.py"), f"data.root={data / 'imagenet_samples'}", "data.image_size=64"],
+    first, second = run_two(
+        RECIPES / "imagenet.py",
+        *[f"data.root={data / 'imagenet_samples'}", "data.image_size=64"],
         *["data.batch_size=16", "data.num_workers=1", "output=out", "trainer.devices=2", "trainer.strategy=ddp"],
         *CELLS[2:],
         "model.space.init_args={form: imagenet, width: 8, depth: 5}",
         *QUICK,
-    ]
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    )
     figures = json.loads(Path("out/result.json").read_text())
     assert figures["winner"]["num_classes"] == 200
     assert figures["winner"]["space"]["class_path"] == "lightning_wrcor.spaces.DARTS"
-    assert done.stdout.count("Test accuracy of the winner") == 1, "rank zero alone reports"
+    assert first.count("Test accuracy of the winner") == 1
+    assert "Test accuracy of the winner" not in second, "rank zero alone reports"
+    assert first.count("The search card, which says why the winner won") == 1
+    assert "The search card" not in second, "likewise"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +156,7 @@ def test_real_jpegs_under_two_processes(data: Path) -> None:
         (["modern", "data.root"], r"There is no file 'data\.root'"),
         (["checkpoint.monitr=val/loss"], r"no setting checkpoint\.monitr\. Did you mean checkpoint\.monitor\?"),
         (["resume=true", "ckpt=3"], r"There is no setting ckpt\."),
-        (["model={"], "cannot be read"),
+        (["model={"], "The configuration cannot be read"),
         (["trainer=[1]"], r"trainer is a section, with values trainer\.name=value; got \[1\]"),
         (["data=3"], r"data is a section, with values data\.name=value; got 3"),
         (["budget=${nothing}"], "Interpolation key 'nothing' not found"),
@@ -135,10 +164,13 @@ def test_real_jpegs_under_two_processes(data: Path) -> None:
         (["trainer.logger=false"], r"trainer\.logger is no setting: the recipe gives the Trainer its own"),
     ],
 )
-def test_mistakes_in_the_configuration(arguments: list[str], sentence: str) -> None:
-    with pytest.raises(SystemExit, match=sentence) as stop:
+def test_mistakes_in_the_configuration(capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str) -> None:
+    with pytest.raises(SystemExit) as stop:
         recipe(*arguments)
-    assert "\n" not in str(stop.value)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(sentence, line)
 
 
 @pytest.mark.parametrize(
@@ -326,6 +358,8 @@ def test_finalists_are_trained_and_the_best_wins(caplog: pytest.LogCaptureFixtur
     assert best["genotype"] in card
     assert f"{figures['test_top1']:.2%}" in card
     assert "among the best of it by a short training" in card
+    said = "number 2 was trained as the best of the finalists" if best is rows[1] else "The winner was trained"
+    assert said in Path("runs/digits/card.html").read_text()
     Path("runs/digits/winner").rename("runs/digits/gone")  # as if the training had not got to its first checkpoint
     again = recipe(*quick, "export=null", "resume=true", "trainer.max_epochs=1")
     assert "The finalists were trained already" in caplog.text
@@ -333,17 +367,24 @@ def test_finalists_are_trained_and_the_best_wins(caplog: pytest.LogCaptureFixtur
     assert again["winner"] == figures["winner"]
 
 
-def test_averaged_weights_are_tested_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_averaged_weights_are_tested_and_it_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     from lightning_wrcor import DigitsData, load_network
 
+    def full(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("lightning_wrcor.report.write_card", full)
     figures = recipe(
         *CELLS, *QUICK, "data.image_size=8", "compare_random=0", "export=[timm]", "ema={decay: 0.95}", "model.lr=0.1"
     )
     printed = capsys.readouterr().out
     assert "weights averaged (EMA)" in printed
     assert "The export failed: " in printed, "timm knows no such cells; the training is not lost"
+    assert "The search card could not be written: OSError: the disk is full" in printed, "likewise"
     assert json.loads(Path("runs/digits/result.json").read_text())["test_top1"] == figures["test_top1"]
     network = load_network(figures["checkpoint"])
     data = DigitsData(image_size=8)

@@ -92,11 +92,13 @@ def draw_growth(found: Sequence[Growth], path: str | Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FormatStrFormatter, LogLocator
 
+    from lightning_wrcor.benchmark._figures import BLUE, GREY  # which imports matplotlib
+
     figure = Figure(figsize=(7.0, 2.2 * ((len(found) + 1) // 2)), layout="constrained")
     grid = figure.subplots((len(found) + 1) // 2, 2, squeeze=False).flat
     for axes, one in zip(grid, found, strict=False):
-        axes.plot(one.sizes, [one.seconds[0] * macs / one.gmacs[0] for macs in one.gmacs], color="#666666", ls="--")
-        axes.plot(one.sizes, one.seconds, color="#0072B2", marker="o", ms=4)
+        axes.plot(one.sizes, [one.seconds[0] * macs / one.gmacs[0] for macs in one.gmacs], color=GREY, ls="--")
+        axes.plot(one.sizes, one.seconds, color=BLUE, marker="o", ms=4)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(one.sizes, [str(size) for size in one.sizes])

@@ -10,9 +10,18 @@ import sys
 import torch
 
 from lightning_wrcor.benchmark._speed_networks import scored, subject, training_step
+from lightning_wrcor.proxies._precision import Precision
 
 
-def peak_memory(name: str, what: str, batch_size: int, device: str, threads: int) -> float | None:
+def peak_memory(
+    name: str,
+    what: str,
+    batch_size: int,
+    device: str,
+    threads: int,
+    image_size: int | None = None,
+    precision: Precision = "float32",
+) -> float | None:
     """Bytes above those that the network and the images take; None where the system does not say.
 
     Args:
@@ -21,34 +30,38 @@ def peak_memory(name: str, what: str, batch_size: int, device: str, threads: int
         batch_size: images.
         device: ``"cpu"`` or a CUDA device.
         threads: threads of torch.
+        image_size: pixels; by default those of the table.
+        precision: of the step or of the score.
     """
     if sys.platform == "win32" and device == "cpu":
         return None
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(_measure, (name, what, batch_size, device, threads))
+        return pool.apply(_measure, (name, what, batch_size, device, threads, image_size, precision))
 
 
-def _measure(name: str, what: str, batch_size: int, device: str, threads: int) -> float:
+def _measure(
+    name: str, what: str, batch_size: int, device: str, threads: int, image_size: int | None, precision: Precision
+) -> float:
     torch.set_num_threads(threads)
-    one = subject(name, batch_size, device=device)
+    one = subject(name, batch_size, image_size, device)
     # The smallest run first: kernels are compiled, and libraries take what they keep.
-    small = subject(name, 2, device=device)
-    training_step(small)
-    scored(small, ["wrcor"])
+    small = subject(name, 2, image_size, device)
+    training_step(small, precision=precision)
+    scored(small, ["wrcor"], precision)
     del small
     gc.collect()
     if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = float(torch.cuda.memory_allocated())
+        torch.cuda.reset_peak_memory_stats(device)
+        before = float(torch.cuda.memory_allocated(device))
     else:
         before = _resident(peak=False)
     if what == "step":
-        training_step(one)
+        training_step(one, precision=precision)
     else:
-        scored(one, ["wrcor"])
+        scored(one, ["wrcor"], precision)
     if device != "cpu":
-        return float(torch.cuda.max_memory_allocated()) - before
+        return float(torch.cuda.max_memory_allocated(device)) - before
     return _resident(peak=True) - before
 
 

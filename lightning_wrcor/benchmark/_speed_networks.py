@@ -6,7 +6,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from lightning_wrcor.proxies import get_proxy
 from lightning_wrcor.proxies._base import Needs, Observer
 from lightning_wrcor.proxies._correlation import as_rows
 from lightning_wrcor.proxies._pass import run_pass
+from lightning_wrcor.proxies._precision import Precision, autocast
 from lightning_wrcor.proxies._prepare import prepare
 from lightning_wrcor.proxies._score import Batch, score_prepared
 from lightning_wrcor.spaces import get_space
@@ -101,17 +102,31 @@ def subject(
     return Subject(name, network.to(device), layers, costs, (images.to(device), labels.to(device)))
 
 
-def training_step(one: Subject, channels_last: bool = False) -> None:
-    """Forward and backward with gradients of parameters; the gradients are dropped."""
+def in_channels_last(one: Subject) -> Subject:
+    """The same with a copy of the network whose weights are in channels-last, so that no timing lays them out."""
+    return replace(one, network=copy.deepcopy(one.network).to(memory_format=torch.channels_last))
+
+
+def training_step(one: Subject, channels_last: bool = False, precision: Precision = "float32") -> None:
+    """Forward and backward with gradients of parameters; the gradients are dropped.
+
+    Args:
+        one: the network and the batch.
+        channels_last: the order of the images' memory; the network's is as it is.
+        precision: ``"bfloat16"`` runs the forward pass under autocast.
+    """
     order = torch.channels_last if channels_last else torch.contiguous_format
-    network = one.network.to(memory_format=order).train()
+    network = one.network.train()
     for parameter in network.parameters():
         parameter.requires_grad_(True)
-    F.cross_entropy(network(one.batch[0].to(memory_format=order, copy=True)), one.batch[1]).backward()
+    images = one.batch[0].to(memory_format=order, copy=True)
+    with autocast(precision, images.device.type):
+        loss = F.cross_entropy(network(images), one.batch[1])
+    loss.backward()
     network.zero_grad(set_to_none=True)
 
 
-def scored(one: Subject, proxies: Sequence[str], precision: str = "float32") -> float:
+def scored(one: Subject, proxies: Sequence[str], precision: Precision = "float32") -> float:
     """Score the network as a search does once it is built."""
     report = score_prepared(
         one.network,
@@ -120,7 +135,7 @@ def scored(one: Subject, proxies: Sequence[str], precision: str = "float32") -> 
         seed=0,
         layers=one.layers,
         costs=one.costs,
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
     )
     return report.value
 
@@ -211,7 +226,7 @@ def timed(actions: Mapping[str, Callable[[], object]], repeats: int, device: str
 def now(device: str) -> float:
     """Seconds, with everything done that was begun."""
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return time.perf_counter()
 
 

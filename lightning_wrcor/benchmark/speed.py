@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import nn
 
-from lightning_wrcor.benchmark._growth import Growth, draw_growth, measure_growth
+from lightning_wrcor.benchmark._growth import draw_growth, measure_growth
 from lightning_wrcor.benchmark._peak_memory import peak_memory
 from lightning_wrcor.benchmark._speed_networks import (
     FOUR,
@@ -25,6 +24,7 @@ from lightning_wrcor.benchmark._speed_networks import (
     SJW,
     Subject,
     count_work,
+    in_channels_last,
     now,
     numpy_correlation,
     published_score,
@@ -34,75 +34,15 @@ from lightning_wrcor.benchmark._speed_networks import (
     timed,
     training_step,
 )
+from lightning_wrcor.benchmark._speed_report import WIDE, NetworkSpeed, Speed, format_speed, write
 from lightning_wrcor.benchmark._threads import threads_of_torch
 from lightning_wrcor.proxies._correlation import correlations, multiply
-from lightning_wrcor.proxies._precision import Precision
+from lightning_wrcor.proxies._precision import Precision, read_precision
 from lightning_wrcor.search import zero_shot_search
 from lightning_wrcor.search.result import library_versions
 from lightning_wrcor.spaces import Space, get_space
 
-WIDE = 802_816
-"""Values an image of the large response: 64 channels of 112 x 112 pixels."""
-
 ASPECTS = ("networks", "proxies", "memory", "published", "overhead", "growth", "precision")
-
-
-@dataclass
-class NetworkSpeed:
-    """One network. Times are medians in seconds; ratios are medians over repetitions.
-
-    Attributes:
-        name: the network.
-        pixels: height and width of the images.
-        step: forward and backward with gradients of parameters.
-        score: WRCor, once the network is built.
-        over_step: WRCor over that training step.
-        over_step_channels_last: over the same step with network and images in channels-last.
-        four_over_one: wrcor, naswot, snip and zico in one pass over WRCor alone.
-        sjw_over_step: synflow, jacob_cor and wrcor over the training step.
-        published_over_score: the published way over WRCor; None, as the two above, where it was not timed.
-        memory_over_step: peak memory of the score over that of the step; None where it was not measured.
-        gmacs: 10^9 multiply-adds that the score cannot do without.
-        gram_share: share of them that the correlations take.
-        of_the_machine: share of the machine's rate of matrix products that the score reaches with these.
-    """
-
-    name: str
-    pixels: int
-    step: float
-    score: float
-    over_step: float
-    over_step_channels_last: float
-    gmacs: float
-    gram_share: float
-    of_the_machine: float
-    four_over_one: float | None = None
-    sjw_over_step: float | None = None
-    published_over_score: float | None = None
-    memory_over_step: float | None = None
-
-
-@dataclass
-class Speed:
-    """All that was measured.
-
-    Attributes:
-        setting: batch size, threads, device, repetitions and versions.
-        rate: 10^9 multiply-adds a second of the machine, in a product of two float32 matrices of 2,048 x 2,048.
-        networks: one row a network.
-        wide_response: the published way over ours for one response of 64 x 802,816.
-        overheads: by space, all of a search that is not scoring networks that are built, over that.
-        growth: times as images, pixels, cells and candidates grow.
-        bfloat16: Spearman's rank correlation of WRCor in bfloat16 with that in float32, over 100 candidates.
-    """
-
-    setting: dict[str, Any]
-    rate: float
-    networks: list[NetworkSpeed] = field(default_factory=list)
-    wide_response: float | None = None
-    overheads: dict[str, float] = field(default_factory=dict)
-    growth: list[Growth] = field(default_factory=list)
-    bfloat16: float | None = None
 
 
 def measure_speed(
@@ -112,6 +52,8 @@ def measure_speed(
     device: str = "cpu",
     aspects: Sequence[str] = ASPECTS,
     say: Callable[[str], None] = lambda line: None,
+    image_size: int | None = None,
+    precisions: Sequence[Precision] = ("float32",),
 ) -> Speed:
     """Measure with the threads that torch has.
 
@@ -122,10 +64,14 @@ def measure_speed(
         device: ``"cpu"`` or a CUDA device.
         aspects: what to measure, of `ASPECTS`.
         say: receives a line when something is done.
+        image_size: pixels of the networks' images and of the search in the MobileNetV2 space; by default those of the table.
+        precisions: those of the networks' training steps and scores, a row each.
 
     Raises:
-        ValueError: for a network or an aspect that there is not.
+        ValueError: for a network, an aspect, a device or a precision that there is not.
     """
+    _check_device(device)
+    precisions = [read_precision(one) for one in precisions]
     for one in names:
         if one not in NAMES:
             raise ValueError(f"There is no network {one!r} here; there are {', '.join(NAMES)}.")
@@ -138,7 +84,8 @@ def measure_speed(
         found.wide_response = _wide_response(batch_size, repeats, device)
         say(f"one response of {batch_size} x {WIDE:,}: {found.wide_response:.1f}")
     if "overhead" in aspects:
-        for space, pixels in ((get_space("nasbench201"), 32), (get_space("mobilenet_v2", resolutions=128), 128)):
+        large = image_size or 128
+        for space, pixels in ((get_space("nasbench201"), 32), (get_space("mobilenet_v2", resolutions=large), large)):
             name = type(space).__name__
             found.overheads[name] = measure_overhead(space, batch_size, pixels, device)
             say(f"not scoring, {name}: {found.overheads[name]:.1%}")
@@ -149,15 +96,25 @@ def measure_speed(
         found.growth = measure_growth(repeats, device)
         say("growth: done")
     if "networks" in aspects:
-        for name in names:
-            row = _network(subject(name, batch_size, device=device), repeats, device, found.rate, aspects)
+        rates = {one: found.rate if one == "float32" else machine_rate(device, one) for one in precisions}
+        for name, precision in product(names, precisions):
+            network = subject(name, batch_size, image_size, device)
+            row = _network(network, repeats, device, precision, rates[precision], aspects)
             if "memory" in aspects:
-                threads = torch.get_num_threads()
-                peaks = [peak_memory(name, what, batch_size, device, threads) for what in ("score", "step")]
+                asked = (batch_size, device, torch.get_num_threads(), image_size, precision)
+                peaks = [peak_memory(name, what, *asked) for what in ("score", "step")]
                 row.memory_over_step = None if None in peaks else peaks[0] / peaks[1]  # type: ignore[operator]
             found.networks.append(row)
-            say(f"{name}: {row.over_step:.2f} training steps")
+            say(f"{name}, {precision}: {row.over_step:.2f} training steps")
     return found
+
+
+def _check_device(device: str) -> None:
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"Times are taken on cpu or cuda, whose end can be waited for; got {device!r}.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"There is no CUDA device here, or torch ({torch.__version__}) was built without CUDA.")
 
 
 def _setting(batch_size: int, repeats: int, device: str) -> dict[str, Any]:
@@ -165,15 +122,16 @@ def _setting(batch_size: int, repeats: int, device: str) -> dict[str, Any]:
     return {
         "batch size": batch_size,
         "repetitions": repeats,
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else where,
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else where,
         "threads": torch.get_num_threads(),
         "versions": library_versions(),
     }
 
 
-def machine_rate(device: str = "cpu", size: int = 2048) -> float:
-    """10^9 multiply-adds a second of a product of two float32 matrices: the best of some."""
-    matrix = torch.randn(size, size, device=device)
+def machine_rate(device: str = "cpu", precision: Precision = "float32") -> float:
+    """10^9 multiply-adds a second of a product of two large matrices: the best of some."""
+    size = 2048 if device == "cpu" else 8192  # which a GPU needs to be busy
+    matrix = torch.randn(size, size, device=device, dtype=getattr(torch, precision))
     times = timed({"product": partial(torch.mm, matrix, matrix)}, 5, device)["product"]
     return size**3 / min(times) / 1e9
 
@@ -255,22 +213,25 @@ def rank_agreement(
     return float(spearman_corrcoef(both[:, 0], both[:, 1]))
 
 
-def _network(one: Subject, repeats: int, device: str, rate: float, aspects: Sequence[str]) -> NetworkSpeed:
+def _network(
+    one: Subject, repeats: int, device: str, precision: Precision, rate: float, aspects: Sequence[str]
+) -> NetworkSpeed:
     work = count_work(one)
     actions: dict[str, Callable[[], object]] = {
-        "step": partial(training_step, one),
-        "score": partial(scored, one, ["wrcor"]),
-        "step, channels last": partial(training_step, one, True),
+        "step": partial(training_step, one, precision=precision),
+        "score": partial(scored, one, ["wrcor"], precision),
+        "step, channels last": partial(training_step, in_channels_last(one), True, precision),
     }
     if "proxies" in aspects:
-        actions |= {"four": partial(scored, one, FOUR), "sjw": partial(scored, one, SJW)}
-    if "published" in aspects:
+        actions |= {"four": partial(scored, one, FOUR, precision), "sjw": partial(scored, one, SJW, precision)}
+    if "published" in aspects and precision == "float32":  # as it was published
         actions["published"] = partial(published_score, one)
     times = timed(actions, repeats, device)
     score = statistics.median(times["score"])
     return NetworkSpeed(
         name=one.name,
         pixels=one.pixels,
+        precision=precision,
         step=statistics.median(times["step"]),
         score=score,
         over_step=ratio(times["score"], times["step"]),
@@ -284,69 +245,18 @@ def _network(one: Subject, repeats: int, device: str, rate: float, aspects: Sequ
     )
 
 
-def format_speed(found: Speed) -> str:
-    """Markdown: a table of the networks, and what stands for itself."""
-    head = (
-        "| | pixels | training step, s | WRCor, s | WRCor / step | / step, channels-last | memory / step | four / WRCor "
-        "| SJW / step | published / WRCor | 10^9 MACs | of them correlations | of the machine's rate |"
-    )
-    lines = [head, "|" + "---|" * (head.count("|") - 1)]
-    for row in found.networks:
-        cells = [
-            row.name,
-            str(row.pixels),
-            f"{row.step:.2f}",
-            f"{row.score:.2f}",
-            f"{row.over_step:.2f}",
-            f"{row.over_step_channels_last:.2f}",
-            _or_dash(row.memory_over_step, ".2f"),
-            _or_dash(row.four_over_one, ".2f"),
-            _or_dash(row.sjw_over_step, ".2f"),
-            _or_dash(row.published_over_score, ".1f"),
-            f"{row.gmacs:.1f}",
-            f"{row.gram_share:.0%}",
-            f"{row.of_the_machine:.0%}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    told = []
-    if found.networks:
-        middle = statistics.median(row.over_step for row in found.networks)
-        told.append(f"Median of WRCor over a training step: {middle:.2f}.")
-    if found.wide_response is not None:
-        told.append(
-            f"Correlation of one response of 64 x {WIDE:,}, published way over ours: {found.wide_response:.1f}."
-        )
-    for space, share in found.overheads.items():
-        told.append(f"Building, checking and bookkeeping over scoring, {space}: {share:.1%}.")
-    if found.bfloat16 is not None:
-        told.append(
-            f"Rank correlation of WRCor in bfloat16 with float32, 100 cells of NAS-Bench-201: {found.bfloat16:.3f}."
-        )
-    for grown in found.growth:
-        first, last = grown.sizes[0], grown.sizes[-1]
-        told.append(
-            f"From {first} to {last} {grown.what}: {grown.seconds[-1] / grown.seconds[0]:.1f} times the time for "
-            f"{grown.gmacs[-1] / grown.gmacs[0]:.1f} times the work."
-        )
-    told.append(f"The machine's rate: {found.rate:.0f} 10^9 multiply-adds a second.")
-    setting = found.setting
-    told.append(
-        f"{setting['batch size']} images (noise), {setting['repetitions']} repetitions; {setting['device']}; "
-        f"{setting['versions']}"
-    )
-    return "\n".join([*(lines if found.networks else []), "", *told])
-
-
-def _or_dash(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
 def add_command(commands: Any) -> None:
     """Add ``speed`` to the command line."""
     parser = commands.add_parser("speed", help="how fast scoring is, beside a training step and the published way")
     parser.add_argument("--networks", default=",".join(NAMES), help="names with commas between")
     parser.add_argument("--aspects", default=",".join(ASPECTS), help="what to measure, with commas between")
     parser.add_argument("--batch-size", type=int, default=64, help="images in the batch (noise)")
+    parser.add_argument("--image-size", type=int, help="pixels a side; by default a size for each network")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        help="of the networks' training steps and scores: float32, bfloat16 (autocast), or both with a comma between",
+    )
     parser.add_argument("--repeats", type=int, default=3, help="repetitions; medians are shown")
     parser.add_argument("--device", default="cpu", help="such as cuda")
     parser.add_argument("--threads", type=int, help="threads of torch; by default as many as torch takes")
@@ -365,6 +275,8 @@ def _run(arguments: argparse.Namespace) -> int:
                 arguments.device,
                 arguments.aspects.split(","),
                 lambda line: print(line, file=sys.stderr, flush=True),
+                arguments.image_size,
+                arguments.precision.split(","),
             )
         if arguments.figure and found.growth:
             draw_growth(found.growth, arguments.figure)
@@ -375,11 +287,3 @@ def _run(arguments: argparse.Namespace) -> int:
         return 2
     print(format_speed(found))
     return 0
-
-
-def write(found: Speed, path: str | os.PathLike[str]) -> None:
-    """Write all that was measured as JSON."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    data: Mapping[str, Any] = {"format": "lightning_wrcor speed", "version": 1, **asdict(found)}
-    target.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -11,7 +11,8 @@ _SCORE = """
 Scores are those of a search over the same networks,
 
     zero_shot_search(TimmModels([NAMES], image_size=SIZE), (images, labels),
-                     strategy="exhaustive", num_classes=CLASSES, seed=SEED)
+                     strategy="exhaustive", num_classes=CLASSES, seed=SEED,
+                     precision=PRECISION)
 
 (with --space, that space in the place of TimmModels): each network's weights
 come from the seed and its name. The function score(network, batch) is another
@@ -76,6 +77,12 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="chooses weights, and images or noise (default 0)")
     add("--device", default="cpu", help="where networks are scored, such as cuda (default cpu)")
+    add(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of the pass that proxies share; bfloat16 is for devices that are fast in it (default float32)",
+    )
     add("--threads", type=int, help="threads of torch; tiny networks are faster with one")
     add("--json", action="store_true", help="everything that is known of each network, as JSON")
 

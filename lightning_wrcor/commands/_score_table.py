@@ -9,7 +9,7 @@ from lightning_wrcor.commands._text import columns, wrapped
 from lightning_wrcor.proxies import Vote
 from lightning_wrcor.search import Evaluation, Funnel, SearchResult
 from lightning_wrcor.search._evaluate import Setting
-from lightning_wrcor.search._table import _short
+from lightning_wrcor.search._table import short
 from lightning_wrcor.search.result import BASELINES, ENOUGH
 
 _LONGEST = 80
@@ -58,7 +58,8 @@ def _proxies(setting: Setting) -> list[str]:
 
 def _heading(setting: Setting, source: str, noise: bool) -> str:
     labels = " with made-up labels" if noise else ""
-    said = f"Scored on {source}{labels}, {setting.num_classes:,} classes, seed {setting.seed}."
+    unusual = "" if setting.precision == "float32" else f", in {setting.precision}"
+    said = f"Scored on {source}{labels}, {setting.num_classes:,} classes, seed {setting.seed}{unusual}."
     if noise:
         said += " Scores on noise are only a quick look: give --images for images of yours."
     return said
@@ -68,7 +69,7 @@ def _costs(row: Evaluation) -> list[str]:
     # A network that could not even be counted has no parameters, which is no number of parameters.
     if row.status == "failed" and not row.params:
         return ["-", "-", "-"]
-    return [_short(row.params), _short(row.macs), str(row.depth)]
+    return [short(row.params), short(row.macs), str(row.depth)]
 
 
 def _number(value: float | None) -> str:

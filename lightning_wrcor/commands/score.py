@@ -98,7 +98,7 @@ def _understand(given: argparse.Namespace) -> Asked:
         found = [space.parse(text) for text in given.names]
     batch = (probe.images.to(device), probe.labels.to(device))
     classes = count_classes(batch[1], given.num_classes or probe.classes)
-    setting = Setting(space=space, proxies=proxies, batch=batch, seed=given.seed, num_classes=classes)
+    setting = Setting(space, proxies, batch, given.seed, classes, given.precision)
     _ = setting.scored  # a vote whose members clash with the others shows here
     return Asked(setting, list(dict.fromkeys(found)), probe.source, given.images is None)
 
@@ -148,6 +148,7 @@ def _as_json(asked: Asked, rows: list[Evaluation]) -> str:
         "input_size": list(setting.input_size),
         "num_classes": setting.num_classes,
         "seed": setting.seed,
+        "precision": setting.precision,
         "device": str(setting.batch[0].device),
         "space": setting.space.config(),
         "proxies": [proxy.config() for proxy in setting.proxies],

@@ -16,7 +16,7 @@ from lightning_wrcor.spaces import Space, get_space
 
 _OF_THE_SEARCH = (
     *("space", "genotype", "proxy", "strategy", "budget", "constraints", "probe_size", "seed", "journal", "racing"),
-    *("precision", "num_classes", "in_chans", "image_size"),
+    *("precision", "log_figures", "num_classes", "in_chans", "image_size"),
 )
 """Hyper-parameters of ZeroShotSearchModule that say nothing of the training."""
 

@@ -8,7 +8,7 @@ from lightning_wrcor.inspection.costs import count_costs as count_costs
 from lightning_wrcor.inspection.latency import Latency as Latency
 from lightning_wrcor.inspection.layers import assign_layers as assign_layers
 from lightning_wrcor.inspection.memory import peak_activation_bytes as peak_activation_bytes
+from lightning_wrcor.inspection.order import ReliesOnOrderError as ReliesOnOrderError
 from lightning_wrcor.inspection.tracer import Call as Call
-from lightning_wrcor.inspection.tracer import ReliesOnOrderError as ReliesOnOrderError
 from lightning_wrcor.inspection.tracer import Tracer as Tracer
 from lightning_wrcor.inspection.weights import LayerCall as LayerCall

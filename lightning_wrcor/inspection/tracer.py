@@ -23,6 +23,7 @@ from lightning_wrcor.inspection.nonlinearities import (
     may_be_activation,
     recognise,
 )
+from lightning_wrcor.inspection.order import OrderWatch
 from lightning_wrcor.inspection.weights import HIDING, NORMALISING, WEIGHTED, LayerCall, Normalise, VisitLayer
 
 _DROPOUTS: frozenset[Any] = frozenset(
@@ -34,20 +35,6 @@ _DROPOUTS: frozenset[Any] = frozenset(
     )
     if hasattr(home, name)
 )  # fmt: skip
-
-
-_RESHAPING: frozenset[Any] = frozenset(
-    getattr(home, name)
-    for home in (Tensor, torch)
-    for name in ("reshape", "flatten", "ravel", "contiguous", "reshape_as")
-    if hasattr(home, name)
-)
-"""Functions that give a view or a copy, as the order of memory wants it."""
-
-_STRIDING: frozenset[Any] = frozenset(
-    getattr(home, name) for home in (Tensor, torch) for name in ("as_strided", "as_strided_") if hasattr(home, name)
-)
-"""Functions that give something else in another order of memory."""
 
 _MARK = "_depends_on_input"
 """Attribute of tensors that depend on what the network was given."""
@@ -78,10 +65,6 @@ class Call:
     overwrites: bool = False
     again: bool = False
     same_as: int | None = None
-
-
-class ReliesOnOrderError(RuntimeError):
-    """A network writes into what is a view in one order of memory and a copy in the other, or counts places in memory."""
 
 
 Visit = Callable[[Call, Tensor], Tensor]
@@ -136,7 +119,7 @@ class Tracer(TorchFunctionMode):
         self._visit_layer = visit_layer
         self._normalise = normalise
         self._activated = activated
-        self._reshaped: dict[int, tuple[ref[Tensor], int]] | None = {} if channels_last else None
+        self._order = OrderWatch() if channels_last else None
         self._current: Call | None = None
         self._inputs: dict[int, tuple[ref[Tensor], int, int]] = {}
         self._again = False
@@ -280,36 +263,14 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = self._call(func, args, kwargs)
-        if self._reshaped is not None:
-            self._watch_order(func, args[0] if args else kwargs.get("input"), result, self._reshaped)
+        if self._order is not None:
+            self._order.look(func, args[0] if args else kwargs.get("input"), result, self._stack)
         if isinstance(result, (Tensor, tuple, list)):
             if _marked(args) or (kwargs and _marked(kwargs)):
                 _mark(result)
         elif result is None and _marked(args[1:]):  # x[index] = value
             _mark(args[0])
         return result
-
-    def _watch_order(self, func: Any, given: Any, result: Any, reshaped: dict[int, tuple[ref[Tensor], int]]) -> None:
-        """Remember what is reshaped, and refuse that it is written into.
-
-        What is a copy in this order of memory may be a view in the usual one, and the other way round; then the network
-        would find what it wrote in one of the two tensors only, or in both.
-        """
-        where = repr(self._stack[-1] if self._stack else "")
-        if func in _STRIDING:
-            raise ReliesOnOrderError(f"{where} counts places in memory ({func.__name__}).")
-        seen = [one for one in (given, result) if isinstance(one, Tensor)]
-        owners = [one if one._base is None else one._base for one in seen]
-        for one in owners if reshaped else ():
-            known, version = reshaped.get(id(one), (None, 0))
-            if known is not None and known() is one and one._version != version:
-                raise ReliesOnOrderError(f"{where} overwrites a tensor that was reshaped.")
-        if (
-            func in _RESHAPING
-            and len(seen) == 2
-            and (seen[0].data_ptr() == seen[1].data_ptr() or not given.is_contiguous())
-        ):
-            reshaped.update((id(one), (ref(one), one._version)) for one in owners)
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         found = recognise(func, args, kwargs)

@@ -187,7 +187,7 @@ def _run_group(
             return next((record for record in records if record is not None), None)
         results.errors[group[0].name] = error if isinstance(error, ValueError) else ValueError(str(error))
         return None
-    except Exception:
+    except Exception:  # any error may come of the order of memory: `MemoryOrder.fall_back` says why
         if not way.order.fall_back():
             raise
     if record is None:  # out here, where what the error held is free again

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from lightning_wrcor._mistakes import end, told_plainly, with_tracebacks
+from lightning_wrcor.report._card_command import add_card
 from lightning_wrcor.report._command import add_figures
 
 
@@ -18,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lightning_wrcor.report", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     add_figures(commands)
+    add_card(commands)
     given = parser.parse_args(argv)
     try:
         with told_plainly():

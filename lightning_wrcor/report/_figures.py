@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import nn
 
+from lightning_wrcor._matplotlib import check_drawing
 from lightning_wrcor.proxies import Proxy
 from lightning_wrcor.proxies._score import Batch, check_batch
 from lightning_wrcor.search import SearchResult
@@ -38,7 +39,7 @@ def draw_costs(result: SearchResult, cost: Cost = "macs", *, width: float = 7.0)
         ValueError: for a cost that there is not or that was not measured in this search, and where no candidate has a
             finite score.
     """
-    _prepare(width)
+    check_drawing(width)
     if cost not in get_args(Cost):
         raise ValueError(f"cost is one of {', '.join(map(repr, get_args(Cost)))}; got {cost!r}.")
     result.best  # noqa: B018  (says where there is none)
@@ -61,7 +62,7 @@ def draw_progress(result: SearchResult, *, width: float = 7.0) -> Figure:
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    _prepare(width)
+    check_drawing(width)
     from lightning_wrcor.report._progress import draw
 
     return draw(result, width)
@@ -79,7 +80,7 @@ def draw_funnel(result: SearchResult, *, width: float = 7.0) -> Figure:
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    _prepare(width)
+    check_drawing(width)
     from lightning_wrcor.report._funnel import draw
 
     return draw(result, width)
@@ -99,7 +100,7 @@ def draw_shares(result: SearchResult, *, width: float = 7.0) -> Figure:
         ImportError: if matplotlib is not installed.
         ValueError: where the search kept no shares, or no candidate has a finite score.
     """
-    _prepare(width)
+    check_drawing(width)
     from lightning_wrcor.report._shares import draw
 
     return draw(result, width)
@@ -138,7 +139,7 @@ def draw_correlations(
         TypeError: for a source that is neither a search nor a network.
         ValueError: for another proxy, and for a batch or a network that cannot be scored.
     """
-    _prepare(width)
+    check_drawing(width)
     from lightning_wrcor.report._correlations import draw
     from lightning_wrcor.report._responses import responses_of
 
@@ -164,7 +165,7 @@ def all_figures(
         ImportError: if matplotlib is not installed.
         ValueError: for a batch that nothing can be scored on.
     """
-    _prepare(width)
+    check_drawing(width)
     if batch is not None:
         check_batch(batch)
     figures: dict[str, Figure] = {}
@@ -186,13 +187,3 @@ def all_figures(
         except (ValueError, TypeError) as error:
             _LOG.info("No figure of the correlations: %s", error)
     return figures
-
-
-def _prepare(width: float) -> None:
-    """Refuse a width that is none, and say what to install where matplotlib is missing."""
-    if not width > 0:
-        raise ValueError(f"width is a positive number of inches; got {width!r}.")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("A drawing needs matplotlib: pip install 'lightning_wrcor[recipes]'.") from error

@@ -12,9 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from lightning_wrcor.report._costs import MANY
+from lightning_wrcor.report._generations import generations
 from lightning_wrcor.report._sheet import BLUE, FAINT, INK, PALE, VERMILION, ScoreAxis, Sheet
 from lightning_wrcor.report._told import counted, ranking_proxy, winner_line, winner_of
-from lightning_wrcor.search import NSGA2, RegularisedEvolution, Reinforce, SearchResult, get_strategy
+from lightning_wrcor.search import SearchResult
 
 _NARROW = 0.22
 """Inches below which a band of one generation is too narrow to be seen as one."""
@@ -74,26 +75,6 @@ def draw(result: SearchResult, width: float) -> Figure:
     if handles:
         sheet.legend(handles)
     return sheet.figure
-
-
-def generations(result: SearchResult) -> list[int]:
-    """Places in the history, from 0, at which the strategy's generations begin; none where that is not known.
-
-    Strategies of other kinds have no generations (random, exhaustive), or some whose size depends on what was found.
-    """
-    try:
-        strategy = get_strategy(result.strategy)
-    except (ValueError, TypeError):  # merged journals do not say it; a class that is not at hand
-        return []
-    if isinstance(strategy, RegularisedEvolution):
-        first, following = strategy.population, strategy.children
-    elif isinstance(strategy, NSGA2):
-        first = following = strategy.population
-    elif isinstance(strategy, Reinforce):
-        first, following = strategy.first, strategy.draws
-    else:
-        return []
-    return [0, *range(first, len(result.history), following)] if result.history else []
 
 
 def _shade(sheet: Sheet, span: object, starts: Sequence[int], last: int) -> Patch:

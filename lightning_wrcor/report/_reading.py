@@ -19,9 +19,17 @@ def read_result(path: str | os.PathLike[str], proxy: str | None = None) -> Searc
         OSError: where the file cannot be read.
         ValueError: for another file, and a proxy without stored values.
     """
-    with open(path, "rb") as file:
-        beginning = file.read(256)
-    if f'"{FORMAT}"'.encode() in beginning:
+    if is_journal(path):
         return SearchResult.from_journal(path, proxy)
     result = SearchResult.from_json(path)
     return result if proxy is None else result.rerank(proxy)
+
+
+def is_journal(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a journal does.
+
+    Raises:
+        OSError: where it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return f'"{FORMAT}"'.encode() in file.read(256)

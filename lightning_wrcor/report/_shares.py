@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lightning_wrcor.report._sheet import BLUE, INK, ORANGE, Sheet
-from lightning_wrcor.report._told import winner_line
+from lightning_wrcor.report._told import explained, ranking_proxy, winner_line
 from lightning_wrcor.search import SearchResult
 
 PARTS = {"activation": ("activations", BLUE), "gradient": ("gradients", ORANGE)}
@@ -37,7 +37,8 @@ def draw(result: SearchResult, width: float) -> Figure:
     parts = [part for part in PARTS if any(part in row for row in shares)]
     total = sum(row.get(part, 0.0) for row in shares for part in parts)
     sheet = Sheet(width)
-    sheet.heading("Layers that the winner's score rests on")
+    of = explained(result.best)
+    sheet.heading(f"Layers that the winner's {of if of not in (None, ranking_proxy(result)) else 'score'} rests on")
     axes = sheet.axes(winner_line(result), f"All shares together are {total:.4g}, the number of images.")
     wide = 0.84 / len(parts)
     handles = []

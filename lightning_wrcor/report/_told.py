@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from lightning_wrcor.search import SearchResult
@@ -31,6 +32,17 @@ def ranking_proxy(result: SearchResult) -> str:
 def winner_of(result: SearchResult) -> Evaluation | None:
     """The winner, or None as long as there is none."""
     return result.leaderboard[0] if result.leaderboard else None
+
+
+def explained(row: Evaluation) -> str | None:
+    """The proxy whose value is the size and the shape term in a candidate's details; None where there are none.
+
+    Details are those of the first proxy that was scored, which need not be the one that ranks.
+    """
+    size, shape = (row.details.get(f"{term}_term") for term in ("size", "shape"))
+    if size is None or shape is None:
+        return None
+    return next((name for name, value in row.scores.items() if math.isclose(value, size + shape, rel_tol=1e-6)), None)
 
 
 def winner_line(result: SearchResult) -> str:

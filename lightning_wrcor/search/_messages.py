@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,9 +15,23 @@ class SearchError(RuntimeError):
     """A search that found no winner; the message says why and what to change."""
 
 
+class SearchInterrupted(KeyboardInterrupt):
+    """Ctrl-C in a search; the message says where its scores are."""
+
+
+def kept(journal: str | os.PathLike[str] | None) -> str:
+    """What is left of a search that ended before its time, and how to go on."""
+    if journal is None:
+        return (
+            "Nothing of the search is kept without a journal: name a file with journal=... to go on after such an end."
+        )
+    return f"What was scored is in {os.fspath(journal)}; the same search goes on from there."
+
+
 def notes(run: Run) -> list[str]:
     """What a reader of the result should know."""
-    said = []
+    # The usual one needs no word.
+    said = [] if run.setting.precision == "float32" else [f"Scored in {run.setting.precision}."]
     if run.budget is not None and len(run.history) < run.budget:
         ended = f"The search ended after {len(run.history)} of {run.budget} candidates"
         why = "the space has no others" if run.nothing_left else f"{run.redraws} in a row were rejected or repeated"

@@ -82,7 +82,12 @@ def rerank(
         history=history,
         funnel=funnel,
         votes=count,
-        setting=SimpleNamespace(space=SimpleNamespace(mixed_depth=_mixed_depth(result)), scored=scored, ranking=names),
+        setting=SimpleNamespace(
+            space=SimpleNamespace(mixed_depth=_mixed_depth(result)),
+            scored=scored,
+            ranking=names,
+            precision=result.precision,
+        ),
     )
     ranked = replace(
         result,
@@ -116,6 +121,7 @@ def _as_stored(stored: Stored) -> SearchResult:
             funnel=Funnel(sampled=len(history)),
             seconds=math.fsum(row.seconds for row in history),
             versions=about.get("versions") or {"lightning_wrcor": search["version of lightning_wrcor"]},
+            precision=search.get("precision", "float32"),
         )
     except KeyError as error:
         raise ValueError(

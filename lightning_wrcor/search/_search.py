@@ -18,7 +18,15 @@ from lightning_wrcor.proxies._score import Batch, check_batch
 from lightning_wrcor.search._asked import Asked
 from lightning_wrcor.search._collect import Collector
 from lightning_wrcor.search._evaluate import Candidate, Setting, count_classes, evaluate, read_proxies
-from lightning_wrcor.search._messages import SearchError, notes, nothing_found, too_many_failed, troubles
+from lightning_wrcor.search._messages import (
+    SearchError,
+    SearchInterrupted,
+    kept,
+    notes,
+    nothing_found,
+    too_many_failed,
+    troubles,
+)
 from lightning_wrcor.search._race import run_race
 from lightning_wrcor.search._ranks import RankLostError, Ranks, stopping_together
 from lightning_wrcor.search._run import Run
@@ -127,22 +135,15 @@ def zero_shot_search(
 
             result = search_on_devices(asked, devices, accelerator, search_as_asked, check)
     except RankLostError as error:
-        raise SearchError(f"{error} {_kept(journal)}") from error
-    except KeyboardInterrupt:
+        raise SearchError(f"{error} {kept(journal)}") from error
+    except KeyboardInterrupt as error:
+        said = f"Interrupted. {kept(journal)}"
         if journal is not None and (ranks is None or ranks.rank == 0):
-            _LOG.warning("Interrupted. %s", _kept(journal))
-        raise
+            _LOG.warning(said)  # a Trainer swallows the error
+        raise SearchInterrupted(said) from error
     result.seconds = time.perf_counter() - start
     result.searched_space = asked.space
     return result
-
-
-def _kept(journal: str | os.PathLike[str] | None) -> str:
-    if journal is None:
-        return (
-            "Nothing of the search is kept without a journal: name a file with journal=... to go on after such an end."
-        )
-    return f"What was scored is in {os.fspath(journal)}; the same search goes on from there."
 
 
 def check(asked: Asked) -> None:
@@ -176,6 +177,7 @@ def search_as_asked(asked: Asked, ranks: Ranks) -> SearchResult:
         seconds=0.0,  # only who asked knows
         versions=library_versions(),
         notes=notes(run),
+        precision=run.setting.precision,
     )
 
 

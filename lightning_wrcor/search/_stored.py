@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,12 @@ def line_of(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, allow_nan=False).encode() + b"\n"
 
 
-def difference(theirs: Any, ours: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """The first place where two headers' ``search`` differ, with both values; None where they are of one search.
+def differences(theirs: Any, ours: Any) -> list[tuple[str, Any, Any]]:
+    """The places where two headers' ``search`` differ, with both values; none where they are of one search.
 
     The order of the proxies makes no difference.
     """
-    return _difference(name, _in_order(theirs), _in_order(json.loads(json.dumps(ours))))
+    return list(_differences("", _in_order(theirs), _in_order(json.loads(json.dumps(ours)))))
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -153,14 +153,15 @@ def _in_order(search: Any) -> Any:
     return {**search, "proxies": sorted(search["proxies"], key=lambda proxy: json.dumps(proxy, sort_keys=True))}
 
 
-def _difference(name: str, theirs: Any, ours: Any) -> tuple[str, Any, Any] | None:
+def _differences(name: str, theirs: Any, ours: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
-        for key in dict.fromkeys([*ours, *theirs]):
-            found = _difference(f"{name}.{key}".lstrip("."), theirs.get(key), ours.get(key))
-            if found:
-                return found
-        return None
-    if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
-        places = (_difference(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(theirs, ours, strict=True)))
-        return next((found for found in places if found), None)
-    return None if theirs == ours else (name, theirs, ours)
+        keys = dict.fromkeys([*ours, *theirs])
+        if theirs.get("class_path") != ours.get("class_path"):
+            keys = {"class_path": None}  # arguments of two classes are not to be compared
+        for key in keys:
+            yield from _differences(f"{name}.{key}".lstrip("."), theirs.get(key), ours.get(key))
+    elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        for place, pair in enumerate(zip(theirs, ours, strict=True)):
+            yield from _differences(f"{name}[{place}]", *pair)
+    elif theirs != ours:
+        yield name, theirs, ours

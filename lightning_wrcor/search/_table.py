@@ -33,8 +33,8 @@ def table(result: SearchResult, rows: int) -> str:
             f"{row.score:.4f}",
             *_race(row)[: len(raced)],
             *(f"{row.scores[name]:.4g}" if name in row.scores else "-" for name in others),
-            _short(row.params),
-            _short(row.macs),
+            short(row.params),
+            short(row.macs),
             str(row.depth),
             *("-" if (value := getattr(row, cost)) is None else f"{value:.4g}" for cost in measured),
         ]
@@ -62,7 +62,8 @@ def _race(row: Evaluation) -> list[str]:
     return [f"{row.race.mean:.4f}", f"{row.race.error:.2g}"]
 
 
-def _short(count: float) -> str:
+def short(count: float) -> str:
+    """A count of at most three digits before the point: thousands are ``k``, then ``M`` and ``G``."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size:
             return f"{count / size:.2f}{unit}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_wrcor.search._stored import difference, header_line, read_stored, to_line
+from lightning_wrcor.search._stored import differences, header_line, read_stored, to_line
 from lightning_wrcor.search.evaluation import Evaluation
 
 _ANOTHER = "Name another file with journal=..."
@@ -109,13 +109,9 @@ class Journal:
         self.close()
 
     def _check(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-        found = difference(theirs, ours)
-        if found is not None:
-            name, one, other = found
-            raise ValueError(
-                f"The journal {self.path} is of another search: its {name} is {one!r}, this search's is {other!r}. "
-                f"{_ANOTHER}, or remove it."
-            )
+        if found := differences(theirs, ours):
+            listed = "; ".join(f"its {name} is {one!r}, this search's is {other!r}" for name, one, other in found)
+            raise ValueError(f"The journal {self.path} is of another search: {listed}. {_ANOTHER}, or remove it.")
 
     def _write(self, line: bytes) -> None:
         try:

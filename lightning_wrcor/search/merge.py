@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lightning_wrcor.search._stored import Stored, difference, header_line, read_stored, to_line
+from lightning_wrcor.search._stored import Stored, differences, header_line, read_stored, to_line
 from lightning_wrcor.search.constraints import COUNTED
 from lightning_wrcor.search.evaluation import TIE, Evaluation
 
@@ -48,12 +48,11 @@ def merge_journals(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLi
     for one in journals:
         if not one.search:
             raise ValueError(f"The journal {one.path} is empty: leave it out.")
-        found = difference(one.search, first.search)
-        if found is not None:
-            name, theirs, ours = found
+        if found := differences(one.search, first.search):
+            listed = "; ".join(f"the {name} is {b!r} in the first and {a!r} in the second" for name, a, b in found)
             raise ValueError(
-                f"The journals {first.path} and {one.path} are of different searches: the {name} is {ours!r} in the first and "
-                f"{theirs!r} in the second. Scores of different searches cannot be compared."
+                f"The journals {first.path} and {one.path} are of different searches: {listed}. Scores of different "
+                "searches cannot be compared."
             )
     known = _merged([(one, one.known) for one in journals])
     repeated = _merged([(one, one.repeated) for one in journals])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
+from lightning_wrcor.proxies._precision import Precision
 from lightning_wrcor.search._funnel import Funnel as Funnel
 from lightning_wrcor.search._standings import in_race_order, verdict
 from lightning_wrcor.search._table import table
@@ -52,6 +53,7 @@ class SearchResult:
         seconds: wall time of the search.
         versions: of the libraries that computed the scores.
         notes: what a reader should know (an early end, failures, scores that mostly count depth).
+        precision: of the pass in which candidates were scored.
         searched_space: the space itself; None in a result that was read from a file.
     """
 
@@ -67,6 +69,7 @@ class SearchResult:
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    precision: Precision = "float32"
     searched_space: Space | None = field(default=None, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union
 from torch import nn
 
 from lightning_wrcor._config import Configurable
+from lightning_wrcor._matplotlib import check_drawing
 from lightning_wrcor.inspection import Costs, count_costs, peak_activation_bytes
 from lightning_wrcor.spaces._drawing import Drawing, costs_table
 from lightning_wrcor.spaces._without_weights import without_weights
@@ -170,15 +171,10 @@ class Space(Configurable, ABC):
             ImportError: if matplotlib is not installed.
             ValueError: if the genotype is not in this space.
         """
-        if not width > 0:
-            raise ValueError(f"width is a positive number of inches; got {width!r}.")
+        check_drawing(width)
         drawing = self._drawing(genotype)
-        try:
-            import matplotlib  # noqa: F401  (named here because the module below may have been loaded before)
+        from lightning_wrcor.spaces._figure import render
 
-            from lightning_wrcor.spaces._figure import render
-        except ImportError as error:
-            raise ImportError("A drawing needs matplotlib: pip install 'lightning_wrcor[recipes]'.") from error
         return render(drawing, width)
 
     def _drawing(self, genotype: Genotype) -> Drawing:

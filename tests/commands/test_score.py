@@ -81,6 +81,30 @@ def test_the_score_is_that_of_the_network_with_the_weights_of_its_seed(capsys: p
     assert said["details"]["coverage"] == 1.0
 
 
+def test_half_precision_is_that_of_a_search_and_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    full = by_name(read(capsys, [*TINY, *QUICK]))
+    said = read(capsys, [*TINY, *QUICK, "--precision=bfloat16"])
+    result = zero_shot_search(
+        TimmModels(TINY, image_size=32),
+        noise(),
+        strategy="exhaustive",
+        seed=3,
+        num_classes=4,
+        precision="bfloat16",
+        progress=False,
+    )
+    assert {row["name"]: row["score"] for row in said["networks"]} == {row.name: row.score for row in result.history}
+    assert said["precision"] == "bfloat16"
+    for name, row in by_name(said).items():
+        assert row["score"] != full[name]["score"]
+        assert row["score"] == pytest.approx(full[name]["score"], rel=0.05)
+    assert "4 classes, seed 3, in bfloat16." in shown(capsys, ["test_resnet", *QUICK, "--precision=bfloat16"])
+    assert "float32" not in shown(capsys, ["test_resnet", *QUICK])
+    with pytest.raises(SystemExit) as stop:
+        main(["score", "test_resnet", "--precision=fp8"])
+    assert stop.value.code == 2
+
+
 def test_a_vote_ranks_those_that_were_named(capsys: pytest.CaptureFixture[str]) -> None:
     rows = read(capsys, [*TINY, *QUICK, "--proxy=spw"])["networks"]
     members = {name: [row["scores"][name] for row in rows] for name in ("synflow", "pnorm", "wrcor")}

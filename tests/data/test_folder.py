@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import torch
 from image_toys import Classifier, folder_data, rows, trainer, write_images, write_splits
 from lightning.pytorch import seed_everything
 from PIL import Image
+from warm_python import run_two
 
 from lightning_wrcor.data import ImageFolderData
 from lightning_wrcor.data._split import hold_out
@@ -217,7 +216,6 @@ def test_two_processes_share_the_images(folders, tmp_path):
     script = tmp_path / "two.py"
     script.write_text(
         f"""
-import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import torch
 from torch.utils.data import DistributedSampler
@@ -233,12 +231,11 @@ class Checked(Classifier):
 
 
 for batch_size in (4, 12):
-    run = trainer({str(tmp_path)!r}, max_epochs=1, devices=2, strategy="ddp_fork")
+    run = trainer({str(tmp_path)!r}, max_epochs=1, devices=2, strategy="ddp")
     run.fit(Checked(768, 3), datamodule=folder_data({str(folders)!r}, batch_size=batch_size))
 """
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_two(script)
     seen = sorted(path.name.removeprefix("seen") for path in tmp_path.glob("seen*"))
     assert seen == ["[4, 4] on 0", "[4, 4] on 1", "[9] on 0", "[9] on 1"]
 

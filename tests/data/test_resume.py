@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from image_toys import Classifier, folder_data, trainer, write_splits
 from lightning.pytorch.callbacks import ModelCheckpoint
+from warm_python import run_two
 
 from lightning_wrcor.data import DigitsData
 
@@ -156,10 +154,7 @@ def test_modules_that_ask_for_the_number_of_steps(folders, tmp_path, same: bool)
 
 @pytest.mark.processes
 def test_two_processes(folders, tmp_path) -> None:
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, str(SCRIPT), str(folders), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    said = "".join(run_two(SCRIPT, folders, tmp_path))
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     for facts in (first, second):
         assert len(facts["whole"]) == 4
@@ -167,5 +162,5 @@ def test_two_processes(folders, tmp_path) -> None:
     assert not {tuple(batch) for batch in first["whole"]} & {tuple(batch) for batch in second["whole"]}
     # Two images are broken, both processes know of both at the end, and rank zero tells.
     assert first["unreadable"] == second["unreadable"] == ["cat/0.jpg", "dog/0.jpg"]
-    assert "2 of 18 images" in done.stderr
-    assert done.stderr.count("could not be read") == 1
+    assert "2 of 18 images" in said
+    assert said.count("could not be read") == 1

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from lightning_wrcor import ZeroShotSearch, ZeroShotSearchModule, score, zero_shot_search
+from lightning_wrcor import SearchResult, ZeroShotSearch, ZeroShotSearchModule, score, zero_shot_search
 from lightning_wrcor.inspection import Call
 from lightning_wrcor.proxies._base import Needs, Observer
 from lightning_wrcor.proxies._pass import run_pass
@@ -64,6 +64,32 @@ def test_a_journal_is_of_one_precision(tmp_path: Path) -> None:
     again = zero_shot_search(["test_resnet"], BATCH, journal=journal, progress=False)
     assert again.funnel.resumed == 1
     assert again.best.score == first.best.score
+
+
+def test_a_result_says_its_precision_wherever_it_is_kept(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("float32", "bfloat16")}
+    full, half = (
+        zero_shot_search(["test_resnet"], BATCH, journal=file, progress=False, precision=name)  # type: ignore[arg-type]
+        for name, file in files.items()
+    )
+    half.to_json(tmp_path / "half.json")
+    for one in (
+        half,
+        SearchResult.from_json(tmp_path / "half.json"),
+        SearchResult.from_journal(files["bfloat16"]),
+        half.rerank("wrcor"),
+        half.rerank("wrcor").rerank(),
+    ):
+        assert one.precision == "bfloat16"
+        assert [note for note in one.notes if "float" in note] == ["Scored in bfloat16."]
+        assert "Scored in bfloat16." in one.table()
+    for one in (full, SearchResult.from_journal(files["float32"]), full.rerank("wrcor")):
+        assert one.precision == "float32"
+        assert "float" not in one.table()
+    # A result that was written before there was another says nothing of it.
+    older = full.to_dict()
+    del older["precision"]
+    assert SearchResult.from_dict(older) == full
 
 
 def test_the_module_hands_it_on() -> None:

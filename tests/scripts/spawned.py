@@ -34,7 +34,9 @@ def main() -> None:
     )
     trainer.fit(module, DataLoader(TensorDataset(*toys.batch(16, size=32)), 4))
     assert toys.weights_hash(module) == before
-    trainer.validate(module, DataLoader(TensorDataset(*toys.batch(8, size=32)), 4), ckpt_path="best", verbose=False)
+    # What the children trained, in the parent: in one process, because two more would start.
+    here = toys.trainer(callbacks=[search])
+    here.validate(module, DataLoader(TensorDataset(*toys.batch(8, size=32)), 4), saving.best_model_path, verbose=False)
 
 
 if __name__ == "__main__":

@@ -166,9 +166,11 @@ def test_ctrl_c_in_a_proxy_and_in_the_race(
 ) -> None:
     path, noise = tmp_path / "journal.jsonl", Listening()
     noise.trap.left = after
-    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
+    said = f"Interrupted. What was scored is in {path}; the same search goes on from there."
+    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt) as stop:
         search(path, noise)
-    assert f"Interrupted. What was scored is in {path}; the same search goes on from there." in caplog.text
+    assert str(stop.value) == said
+    assert said in caplog.text
     assert whole_lines(path) == after
     goes_on(path, undisturbed)
 

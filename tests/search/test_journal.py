@@ -151,6 +151,16 @@ def test_every_line_is_strict_json(tmp_path: Path) -> None:
         ({"space": Widths(30, copies=2)}, "its space.init_args.copies is 1, this search's is 2"),
         ({"proxy": "params"}, r"its proxies\[0\].class_path is 'search_toys.Stops', this search's is .*Params"),
         ({"proxy": [Stops(), "params"]}, "its proxies is .*, this search's is "),
+        # All that differs is named; of another class the class alone.
+        (
+            {"seed": 1, "space": Widths(31, copies=2), "num_classes": 7},
+            r"its space.init_args.count is 30, this search's is 31; its space.init_args.copies is 1, this search's is 2; "
+            r"its seed is 0, this search's is 1; its number of classes is 3, this search's is 7\. Name another",
+        ),
+        (
+            {"space": "nasbench201", "seed": 1},
+            "search: its space.class_path is 'search_toys.Widths', this search's is '[^;]*NASBench201'; its seed is 0",
+        ),
         ({"batch": batch(seed=1)}, "its probe batch is '.*', this search's is '"),
         ({"num_classes": 7}, "its number of classes is 3, this search's is 7"),
     ],
