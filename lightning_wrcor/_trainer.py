@@ -118,7 +118,7 @@ def probe_batch(trainer: Trainer, batch_size: int, seed: int, read: Read) -> tup
     drawn: Any
     try:
         with own_random_numbers(seed):
-            drawn = _draw(_first_loader(trainer), batch_size, seed, read)
+            drawn = draw_batch(_first_loader(trainer), batch_size, seed, read)
     except Exception as error:  # raised on every rank below, so that none waits for the others
         drawn = error
     outcomes = [rank[0] for rank in ranks.gather([drawn if isinstance(drawn, Exception) else None])]
@@ -153,7 +153,7 @@ def _first_loader(trainer: Trainer) -> Any:
             return loader
 
 
-def _draw(loader: Any, batch_size: int, seed: int, read: Read) -> tuple[Tensor, Tensor]:
+def draw_batch(loader: Any, batch_size: int, seed: int, read: Read) -> tuple[Tensor, Tensor]:
     plain_samplers = (RandomSampler, SequentialSampler, DistributedSampler)
     if (
         isinstance(loader, DataLoader)

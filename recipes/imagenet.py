@@ -33,7 +33,7 @@ from lightning_wrcor._mistakes import end
 from lightning_wrcor._random import derive_seed, own_random_numbers
 from lightning_wrcor._recipe import check_keys, dump, lay_over, read_layers, with_defaults
 from lightning_wrcor._search_trainer import SearchTrainer
-from lightning_wrcor._trainer import _draw as draw
+from lightning_wrcor._trainer import draw_batch
 from lightning_wrcor.cli import check_types, told_plainly
 from lightning_wrcor.data import TimmData
 from lightning_wrcor.export import check_formats, export_network
@@ -365,7 +365,7 @@ def search_batch(module: ZeroShotSearchModule, trainer: Trainer) -> tuple[Tensor
         return None
     seed = derive_seed(settings.seed, "probe")
     with own_random_numbers(seed):
-        images, labels = draw(loader, settings.batch_size, seed, module.read_batch)
+        images, labels = draw_batch(loader, settings.batch_size, seed, module.read_batch)
     return images.to(trainer.strategy.root_device), labels.to(trainer.strategy.root_device)
 
 

@@ -71,8 +71,11 @@ def get_proxy(spec: str | Proxy | Mapping[str, Any] | type[Proxy], **init_args: 
 
     Raises:
         ValueError: for an unknown name; the message lists all names, closest first.
+        TypeError: for a class that is no complete proxy, also one without a name.
     """
-    return _PROXIES.get(spec, **init_args)
+    proxy = _PROXIES.get(spec, **init_args)
+    _require_name(type(proxy), proxy)
+    return proxy
 
 
 def list_proxies() -> list[str]:
@@ -82,5 +85,11 @@ def list_proxies() -> list[str]:
 
 def register_proxy(cls: type[Proxy]) -> type[Proxy]:
     """Class decorator: make a proxy known by its ``name``."""
+    _require_name(cls, cls)
     _PROXIES.add(cls.name)(cls)
     return cls
+
+
+def _require_name(cls: type[Proxy], holder: Proxy | type[Proxy]) -> None:
+    if not isinstance(getattr(holder, "name", None), str):
+        raise TypeError(f"{cls.__qualname__} has no name to list its scores under: give its class one, name = '...'.")

@@ -108,7 +108,7 @@ def of_size(result: SearchResult) -> str:
     if len(result.leaderboard) < ENOUGH or not result.baselines:
         return ""
     cost, rho = max(result.baselines.items(), key=lambda item: abs(item[1]))
-    return f"So {COSTS[cost]} alone accounts for {rho**2:.0%} of the variance of the ranks."
+    return f"So a ranking by {COSTS[cost]} alone accounts for {rho**2:.0%} of the variance of the ranks."
 
 
 def against_random(result: SearchResult) -> Iterator[str]:

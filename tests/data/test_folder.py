@@ -216,6 +216,7 @@ def test_two_processes_share_the_images(folders, tmp_path):
     script = tmp_path / "two.py"
     script.write_text(
         f"""
+import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import torch
 from torch.utils.data import DistributedSampler

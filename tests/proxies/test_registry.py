@@ -91,3 +91,14 @@ def test_own_proxies_by_name() -> None:
     finally:
         del _PROXIES._classes["constant"]
     assert score(Functions(), images_and_labels(), Constant(5.0)).value == 5.0
+
+
+def test_a_proxy_without_a_name_is_told_so() -> None:
+    class Nameless(Proxy):
+        def measure(self, context: Context) -> float:
+            return 1.0
+
+    with pytest.raises(TypeError, match=r"Nameless has no name to list its scores under: .* name = '\.\.\.'"):
+        score(Functions(), images_and_labels(), Nameless())
+    with pytest.raises(TypeError, match=r"Nameless has no name"):
+        register_proxy(Nameless)
