@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+
+# Before torch and NumPy are loaded, and for the processes that tests start: the tests run on all cores already, and threads
+# of small networks that wait for each other take many times as long.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{_library}_NUM_THREADS"] = "1"
+
+import torch  # noqa: E402
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -15,8 +21,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 @pytest.fixture(autouse=True)
 def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One thread, a working folder of its own, and environment variables as they were."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # one that was tested may have set another number
     monkeypatch.chdir(tmp_path)
     before = dict(os.environ)
     with warnings.catch_warnings():
@@ -24,7 +29,6 @@ def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         warnings.filterwarnings("ignore", category=UserWarning, module="lightning.*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         yield
-    torch.set_num_threads(threads)
     for name in set(os.environ) - set(before):  # Lightning leaves variables of its processes
         del os.environ[name]
     os.environ.update(before)

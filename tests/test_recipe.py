@@ -135,6 +135,7 @@ def test_real_jpegs_under_two_processes(data: Path) -> None:
         *CELLS[2:],
         "model.space.init_args={form: imagenet, width: 8, depth: 5}",
         *QUICK,
+        *["compare_random=0", "export=null"],
     )
     figures = json.loads(Path("out/result.json").read_text())
     assert figures["winner"]["num_classes"] == 200
