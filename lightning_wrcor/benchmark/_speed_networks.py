@@ -92,7 +92,12 @@ def subject(
             costs = count_costs(network, (3, size, size))
         else:
             cell = name == "nasbench201"
-            space = get_space("nasbench201", cells=cells) if cell else get_space("mobilenet_v2")
+            # A network of the MobileNetV2 space brings images to its own resolution unless it is told not to.
+            space = (
+                get_space("nasbench201", cells=cells)
+                if cell
+                else get_space("mobilenet_v2", resolutions=224, resize=False)
+            )
             size, classes = image_size or (32 if cell else 128), 10 if cell else 1000
             genotype = space.parse(NASBENCH201_CONVOLUTIONS if cell else name)
             network = space.build(genotype, num_classes=classes)

@@ -73,6 +73,13 @@ def test_networks_are_those_that_they_are_called(name: str) -> None:
     assert tuple(one.batch[0].shape) == (2, 3, one.pixels, one.pixels)
 
 
+@pytest.mark.parametrize("name", ["ea_600m", "efficientnet_b0"])
+def test_images_are_taken_at_the_size_that_is_said(name: str) -> None:
+    """A quarter of the pixels, about a quarter of the work; what comes after pooling, as the classifier, stays."""
+    small, large = (count_work(subject(name, 2, size)) for size in (64, 128))
+    assert 0.25 <= small.passes / large.passes < 0.35
+
+
 def test_the_table_and_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
