@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 ClassT = TypeVar("ClassT", bound=type)
 
@@ -99,7 +101,8 @@ def read_settings(cls: type[T], given: T | Mapping[str, Any] | None, what: str, 
         if name not in known:
             of = f" of {what}" if part == "setting" else ""
             listed = ", ".join(closest(name, known))
-            raise ValueError(f"There is no {part} named {name!r}{of}. {part.capitalize()}s: {listed}.")
+            hint = meant(name, known)
+            raise ValueError(f"There is no {part} named {name!r}{of}.{hint} {part.capitalize()}s: {listed}.")
     missing = [
         name
         for name, parameter in inspect.signature(cls).parameters.items()
@@ -117,6 +120,46 @@ def closest(name: object, names: Iterable[str]) -> list[str]:
         return -difflib.SequenceMatcher(None, str(name).lower(), known.lower()).ratio(), known
 
     return sorted(names, key=distance)
+
+
+def meant(name: object, names: Iterable[str], where: str = "") -> str:
+    """`` Did you mean ...?`` where one of ``names`` is close to ``name``, else nothing; upper and lower case are alike.
+
+    Args:
+        name: what was written.
+        names: those that there are.
+        where: what is written before the name that is meant, such as ``"model."``.
+    """
+    spelt = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(str(name).lower(), list(spelt), n=1)
+    return f" Did you mean {where}{spelt[near[0]]}?" if near else ""
+
+
+def naming_unknown(elsewhere: Mapping[str, str]) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Decorator of an ``__init__``: an argument that it does not have is refused with the one that was probably meant.
+
+    Args:
+        elsewhere: arguments that users look for here, each with the sentence that says where they are.
+
+    Returns:
+        The decorator. What it makes raises a TypeError that names class and argument; signature and documentation stay.
+    """
+
+    def decorate(init: Callable[P, None]) -> Callable[P, None]:
+        known = list(inspect.signature(init).parameters)[1:]  # without self
+
+        @functools.wraps(init)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> None:
+            for name in kwargs:
+                if name not in known:
+                    listed = f"{meant(name, known)} Its arguments: {', '.join(closest(name, known))}."
+                    hint = f" {elsewhere[name]}" if name in elsewhere else listed
+                    raise TypeError(f"{type(args[0]).__qualname__} has no argument {name!r}.{hint}")
+            init(*args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 class Registry(Generic[T]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import logging
@@ -10,7 +9,7 @@ import os
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, get_origin
@@ -18,7 +17,9 @@ from typing import Any, NoReturn, get_origin
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from lightning_wrcor._config import meant
 from lightning_wrcor.commands import INTERRUPTED
+from lightning_wrcor.commands._text import in_words
 from lightning_wrcor.search import SearchError, zero_shot_search
 from lightning_wrcor.search._messages import SearchInterrupted
 
@@ -37,12 +38,16 @@ _WRAPPINGS = ("Does not validate against any", "Subtypes:", "Errors:", "Given va
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def told_plainly(after_ctrl_c: Callable[[], str] | None = None) -> Iterator[None]:
     """End the program with one message and status 2 where a setting is refused before training begins.
 
     Ctrl-C in a search ends it with one line that says where the scores are, and status 130. Errors inside training keep
     their traceback, and so do those of code that is neither this package's nor of the libraries that it stands on. With
     ``JSONARGPARSE_DEBUG=true`` all of them do.
+
+    Args:
+        after_ctrl_c: what to say after Ctrl-C in anything but a search, which then ends with status 130 too; None leaves
+            it to Lightning.
     """
     try:
         with _said_once():
@@ -50,10 +55,12 @@ def told_plainly() -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit) as stop:
         # Whatever Ctrl-C interrupts, the Trainer makes an exit with status 1 of it.
         interrupted = stop.__context__ if isinstance(stop, SystemExit) else stop
-        if not isinstance(interrupted, SearchInterrupted) or with_tracebacks():
+        in_search = isinstance(interrupted, SearchInterrupted)
+        elsewhere = isinstance(interrupted, KeyboardInterrupt) and after_ctrl_c is not None
+        if not (in_search or elsewhere) or with_tracebacks():
             raise
         if _rank() == 0:
-            print(interrupted, file=sys.stderr)
+            print(interrupted if in_search or after_ctrl_c is None else after_ctrl_c(), file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         message = refusal(error)
@@ -102,7 +109,7 @@ def refusal(error: BaseException) -> str | None:
         error = error.__cause__
         frames = list(_frames(error.__traceback__)) or frames
     if isinstance(error, (MisconfigurationException, SearchError)) or (isinstance(error, OSError) and error.filename):
-        return str(error)
+        return in_words(error)
     raised_in = frames[-1][0].partition(".")[0] if frames else ""
     if isinstance(error, (ValueError, TypeError, OSError, ImportError, ArgumentError)) and raised_in in LIBRARIES:
         return sentence(str(error))
@@ -202,12 +209,6 @@ def _reworded(fact: str, classes: list[str], known: list[str]) -> str:
     if found := re.fullmatch(r"Expected a dot import path string: (.+)", fact):
         return f"there is no class named {found[1]!r}; give its class path, package.module.Class"
     return fact
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean ...?`` where there is something close."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _arguments(path: str) -> list[str]:

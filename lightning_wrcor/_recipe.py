@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_wrcor._config import plain
+from lightning_wrcor._config import meant, plain
 from lightning_wrcor._mistakes import end
+from lightning_wrcor.training import ProgressiveResolution
 
 _SECTIONS = ("data", "model", "trainer")
 _TOGETHER = (("model.optimizer", "model.optimizer_args"),)
@@ -31,17 +32,17 @@ def read_layers(arguments: Sequence[str], named: Path) -> list[DictConfig]:
         SystemExit: with one message, and status 2.
     """
     files = []
-    for argument in arguments:
+    for place, argument in enumerate(arguments):
+        if argument.startswith("-"):
+            _refuse_option(argument, arguments[place + 1 :])
         if "=" in argument:
             continue
         own = named / f"{argument}.yaml"
         if not Path(argument).is_file() and not own.is_file():
             names = sorted(path.stem for path in named.glob("*.yaml"))
-            near = difflib.get_close_matches(argument, names, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
             end(
-                f"There is no file {argument!r}, and no recipe of that name ({', '.join(names)}).{hint} Arguments are YAML "
-                "files, recipes and key=value pairs (--help says more)."
+                f"There is no file {argument!r}, and no recipe of that name ({', '.join(names)}).{meant(argument, names)} "
+                "Arguments are YAML files, recipes and key=value pairs (--help says more)."
             )
         files.append(Path(argument) if Path(argument).is_file() else own)
     try:
@@ -50,6 +51,15 @@ def read_layers(arguments: Sequence[str], named: Path) -> list[DictConfig]:
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, OSError) as error:
         end(f"The configuration cannot be read: {' '.join(str(error).split())}")
     return [_lifted(part) for part in given]
+
+
+def _refuse_option(option: str, following: Sequence[str]) -> None:
+    """Say how a setting is written here to somebody who writes it as most commands take it (``--budget 10``)."""
+    name, _, value = option.lstrip("-").partition("=")
+    if not value and following and "=" not in following[0] and not following[0].startswith("-"):
+        value = following[0]
+    wanted = f"the file alone, {value or 'my.yaml'}" if name == "config" else f"{name}={value or '...'}"
+    end(f"There is no option {option.partition('=')[0]}: write {wanted} (--help says more).")
 
 
 def lay_over(layers: Sequence[DictConfig]) -> dict[str, Any]:
@@ -102,17 +112,51 @@ def _lifted(part: Any) -> DictConfig:
     return part
 
 
-def check_keys(where: str, section: Mapping[str, Any], known: Sequence[str]) -> None:
+def check_keys(where: str, section: Mapping[str, Any], known: Sequence[str], elsewhere: Sequence[str] = ()) -> None:
     """Refuse names that nobody reads.
+
+    Args:
+        where: the section with a dot after it, ``""`` for the top.
+        section: its names and values.
+        known: names that it may hold.
+        elsewhere: names that it may hold where other settings are other, which may have been meant too.
 
     Raises:
         SystemExit: with the name that was probably meant, and status 2.
     """
     for key in section:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {where}{near[0]}?" if near else ""
+            hint = meant(key, (*known, *elsewhere), where)
             end(f"There is no setting {where}{key}.{hint} Known: {', '.join(known)}.")
+
+
+def check_run(config: Mapping[str, Any]) -> None:
+    """Refuse what the machine or the images cannot do, before hours are spent on a search.
+
+    Args:
+        config: the whole configuration, defaults included.
+
+    Raises:
+        SystemExit: with one message that names the settings to change, and status 2.
+    """
+    trainer = config["trainer"]
+    here = {"cuda": CUDAAccelerator.is_available(), "mps": MPSAccelerator.is_available()}
+    kind = trainer["accelerator"]
+    if kind in ("gpu", *here) and not (any(here.values()) if kind == "gpu" else here[kind]):
+        way_out = ["trainer.accelerator=cpu", "trainer.devices=1"]
+        way_out += ["trainer.num_nodes=1"] if trainer["num_nodes"] > 1 else []
+        way_out += ["trainer.sync_batchnorm=false"] if trainer["sync_batchnorm"] else []  # GPUs only
+        end(
+            f"trainer.accelerator={kind}, but torch finds no {'GPU' if kind == 'gpu' else kind} on this machine. On the CPU: "
+            f"{' '.join(way_out)}; or leave out the recipe of the machine (one_gpu, one_node, many_nodes)."
+        )
+    growing = ProgressiveResolution.read(config["model"]["progressive"])
+    size = config["data"]["image_size"]
+    if growing is not None and growing.start > size:
+        end(
+            f"model.progressive.start={growing.start} is larger than data.image_size={size}: training images grow from "
+            f"the one to the other. model.progressive=null has them of one size, or take a start of at most {size}."
+        )
 
 
 def with_defaults(values: Mapping[str, Any], cls: type) -> dict[str, Any]:

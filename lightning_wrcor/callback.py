@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_wrcor import __version__, _handover, _trainer
+from lightning_wrcor._config import naming_unknown
 from lightning_wrcor._random import derive_seed
 from lightning_wrcor.proxies import Proxy, get_proxy
 from lightning_wrcor.proxies._precision import Precision, read_precision
@@ -22,6 +23,14 @@ from lightning_wrcor.spaces import Space, get_space
 
 _IMAGES = ("image", "images", "img", "pixel_values", "input", "inputs", "x")
 _LABELS = ("label", "labels", "target", "targets", "y")
+_DEVICES = "The search runs on the Trainer's devices: Trainer(devices=..., accelerator=...)."
+_ELSEWHERE = {
+    "progress": "The search shows its progress where the Trainer does: Trainer(enable_progress_bar=False) hides both.",
+    "devices": _DEVICES,
+    "accelerator": _DEVICES,
+    "probe_size": "It is called batch_size here (probe_size is ZeroShotSearchModule's).",
+}
+"""Arguments of `zero_shot_search` and of the module that the callback does not have."""
 
 
 class ZeroShotSearch(Callback):
@@ -66,6 +75,7 @@ class ZeroShotSearch(Callback):
             Trainer(callbacks=[ZeroShotSearch(["resnet18", "regnety_016", my_factory])]).fit(module, data)
     """
 
+    @naming_unknown(_ELSEWHERE)
     def __init__(
         self,
         space: Space | str | list[Any],

@@ -200,6 +200,8 @@ class ZeroShotSearchModule(Classifier):
             raise MisconfigurationException(
                 f"in_chans is {self.hparams['in_chans']}, but the images have {images.shape[1]} channels."
             )
+        if self.progressive is not None:
+            self.progressive.size(0, 1, images.shape[-1])  # a start that is too large shows now, not after the search
         self.prepare_teacher(self._classes(), images.shape[1])
         if settings.genotype is not None:
             chosen = settings.space.parse(settings.genotype)

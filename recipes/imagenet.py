@@ -17,12 +17,14 @@ import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -31,7 +33,7 @@ from torch.utils.data import IterableDataset
 from lightning_wrcor import DigitsData, ImageFolderData, ZeroShotSearchModule
 from lightning_wrcor._mistakes import end
 from lightning_wrcor._random import derive_seed, own_random_numbers
-from lightning_wrcor._recipe import check_keys, dump, lay_over, read_layers, with_defaults
+from lightning_wrcor._recipe import check_keys, check_run, dump, lay_over, read_layers, with_defaults
 from lightning_wrcor._search_trainer import SearchTrainer
 from lightning_wrcor._trainer import draw_batch
 from lightning_wrcor.cli import check_types, told_plainly
@@ -39,7 +41,7 @@ from lightning_wrcor.data import TimmData
 from lightning_wrcor.export import check_formats, export_network
 from lightning_wrcor.report import TrainingOutcome, write_card
 from lightning_wrcor.search import Constraints, Evaluation, SearchResult, Winner
-from lightning_wrcor.spaces import get_space
+from lightning_wrcor.spaces import ImageSizeError, get_space
 from lightning_wrcor.training import Finalists
 
 try:
@@ -84,7 +86,9 @@ def read_config(arguments: Sequence[str]) -> dict[str, Any]:
     for section, target in sections.items():
         if section == "data" and not folder and not set(plain["data"]) <= set(inspect.signature(target).parameters):
             rank_zero_info("(Without data.root=... the recipe runs on digits, which have few settings.)")
-        check_keys(f"{section}.", plain[section], list(inspect.signature(target).parameters))
+        # Who means data.root and mistypes it is not to be told the settings of digits alone.
+        elsewhere = list(inspect.signature(ImageFolderData).parameters) if section == "data" else []
+        check_keys(f"{section}.", plain[section], list(inspect.signature(target).parameters), elsewhere)
     for section, target in {"checkpoint": ModelCheckpoint, "early_stopping": EarlyStopping}.items():
         check_keys(f"{section}.", plain[section] or {}, list(inspect.signature(target).parameters))
     given = {key: value for key, value in plain.items() if not (key in OPTIONAL and value is None)}
@@ -134,6 +138,10 @@ def make_trainer(
         callbacks.append(ModelCheckpoint(**{**config["checkpoint"], **folder}))
     else:
         settings = {**settings, "enable_checkpointing": False}
+    if settings["plugins"] is None and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        # Lightning's own requeueing leaves a checkpoint (hpc_ckpt_1.ckpt) in the folder, which every later training in it
+        # would begin with, also that of a random candidate. resume=true goes on with the winner's own.
+        settings = {**settings, "plugins": [SLURMEnvironment(auto_requeue=False)]}
     return SearchTrainer(**settings, default_root_dir=output, logger=CSVLogger(output, name=name), callbacks=callbacks)
 
 
@@ -230,7 +238,11 @@ def random_genotypes(config: dict[str, Any], winner: str, count: int) -> list[st
             break
         genotype = space.sample(rng)
         name = space.name(genotype)
-        if name not in (winner, *names) and not constraints.violated(space.costs(genotype, (3, size, size))):
+        try:
+            unwanted = constraints.violated(space.costs(genotype, (3, size, size)))
+        except ImageSizeError:
+            continue
+        if name not in (winner, *names) and not unwanted:
             names.append(name)
     return names
 
@@ -244,31 +256,48 @@ def checkpoint_to_resume(config: dict[str, Any]) -> Path | None:
         if not Path(resume).exists():
             raise FileNotFoundError(2, "There is no such checkpoint", str(resume))
         return Path(resume)
-    found = Path(config["output"]).glob("winner/version_*/checkpoints/last*.ckpt")
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    newest = newest_checkpoint(config)
     if newest is None:
         rank_zero_info(f"resume: there is no checkpoint in {config['output']} yet, so the training starts anew.")
     return newest
 
 
+def newest_checkpoint(config: dict[str, Any]) -> Path | None:
+    """The last checkpoint of the winner's training in the folder ``output``, of this run or an earlier one."""
+    found = Path(config["output"]).glob("winner/version_*/checkpoints/last*.ckpt")
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def after_ctrl_c(config: dict[str, Any]) -> str:
+    """How to go on with a run that was interrupted after its search."""
+    newest = newest_checkpoint(config)
+    if newest is not None:
+        return f"Interrupted. The same command with resume=true goes on from {newest}."
+    return "Interrupted before the first checkpoint: the same command goes on with the search and starts the training anew."
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """The command; a setting that cannot work ends it with one message."""
+    """The command; a setting that cannot work ends it with one message, and so does Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     with told_plainly():
         config = read_config(arguments)
-        if "--print_config" in arguments:
-            print(dump(config), end="")
-            return config
+    if "--print_config" in arguments:
+        print(dump(config), end="")
+        return config
+    with told_plainly(partial(after_ctrl_c, config)):
         return run(config)
 
 
 def run(config: dict[str, Any]) -> dict[str, Any]:
     """Search, train, test, export, write the search card; returns and writes the figures."""
+    check_run(config)
     resume = checkpoint_to_resume(config)
     write_config(config)
-    winner, result = None, None
+    winner, result, told = None, None, False
     if config["finalists"] is not None and config["model"]["genotype"] is None:
-        winner, result = chosen_before(config) or (best_finalist(config) if resume is None else (None, None))
+        before = chosen_before(config)
+        winner, result = before or (best_finalist(config) if resume is None else (None, None))
+        told = before is None and result is not None
     module, trainer, tested = train(config, "winner", winner, resume)
     assert module.winner is not None
     result = result or module.result or earlier_search(resume)
@@ -280,7 +309,8 @@ def run(config: dict[str, Any]) -> dict[str, Any]:
         accuracy = train(config, "random", genotype=genotype)[2]["test_top1"]
         figures["random"].append({"genotype": genotype, "test_top1": accuracy})
     if trainer.is_global_zero:
-        report(config, result, figures)
+        # A search that ran just now has shown its table itself.
+        report(config, None if told or module.result is not None else result, figures)
         if config["export"]:
             export(config, result, figures)
         search_card(config, result, figures, module, trainer)
@@ -376,7 +406,7 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def report(config: dict[str, Any], result: SearchResult | None, figures: dict[str, Any]) -> None:
-    """Print the closing table and write ``result.json``."""
+    """Print what came of it, with the table of a ``result`` that was not shown before, and write ``result.json``."""
     output = Path(config["output"])
     (output / "result.json").write_text(json.dumps({**figures, "config": config}, indent=1) + "\n", encoding="utf-8")
     if result is not None:

@@ -19,7 +19,7 @@ from lightning_wrcor.spaces import FiniteSpace, Genotype, NASBench201, Space
 CELLS = NASBench201(width=4, cells=1)
 
 
-def batch(n: int = 8, size: int = 4, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
+def batch(n: int = 16, size: int = 4, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(n, 3, size, size, generator=generator), torch.arange(n) % classes
 

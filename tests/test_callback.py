@@ -399,7 +399,7 @@ def test_data_made_in_the_modules_setup_says_what_to_do() -> None:
         ({"space": "nasbench20"}, "nasbench201"),
         ({"proxy": "wrcorr"}, "There is no proxy named 'wrcorr'.*closest first: wrcor"),
         ({"strategy": "randm"}, "There is no strategy named 'randm'.*closest first: random"),
-        ({"constraints": {"max_param": 3}}, "There is no constraint named 'max_param'.*max_params"),
+        ({"constraints": {"max_param": 3}}, r"There is no constraint named 'max_param'\. Did you mean max_params\?"),
         ({"genotype": "|nor_conv_9x9~0|"}, "nor_conv_9x9"),
         ({"space": []}, "(?i)empty|at least one"),
     ],
@@ -407,6 +407,33 @@ def test_data_made_in_the_modules_setup_says_what_to_do() -> None:
 def test_mistakes_show_before_anything_runs(settings: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         search(**settings)
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("bugdet", r"ZeroShotSearch has no argument 'bugdet'\. Did you mean budget\? Its arguments: budget, .*space"),
+        ("Budget", r"no argument 'Budget'\. Did you mean budget\?"),
+        ("zzz", r"no argument 'zzz'\. Its arguments: "),
+        ("progress", r"no argument 'progress'\. .*Trainer\(enable_progress_bar=False\) hides both\.$"),
+        ("devices", r"no argument 'devices'\. The search runs on the Trainer's devices"),
+        ("probe_size", r"no argument 'probe_size'\. It is called batch_size here"),
+    ],
+)
+def test_an_argument_that_does_not_exist(argument: str, sentence: str) -> None:
+    with pytest.raises(TypeError, match=sentence):
+        search(**{argument: 3})
+
+
+def test_a_subclass_has_arguments_of_its_own() -> None:
+    class Mine(ZeroShotSearch):
+        def __init__(self, colour: str, **kwargs: Any) -> None:
+            super().__init__(CELLS, **kwargs)
+            self.colour = colour
+
+    assert Mine(colour="red", budget=7).budget == 7
+    with pytest.raises(TypeError, match=r"Mine has no argument 'bugdet'\. Did you mean budget\?"):
+        Mine(colour="red", bugdet=7)
 
 
 def test_constraints_that_nothing_meets() -> None:

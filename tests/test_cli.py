@@ -235,7 +235,7 @@ def message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         (["--model.budgett=3"], "model: ZeroShotSearchModule has no argument 'budgett'. Did you mean budget?"),
         (["--model.budget=abc"], "model.budget: expected int or null, got 'abc'"),
         (["--model.budget=0"], "A budget is the number of candidates that are scored, at least 1; got 0."),
-        (["--model.space=nasbench20"], "There is no search space 'nasbench20'. There are: nasbench201,"),
+        (["--model.space=nasbench20"], "There is no search space 'nasbench20'. Did you mean nasbench201? There are: "),
         (["--model.space.wwidth=3"], "'wwidth=3' does not fit the class that it is to be an argument of"),
         (["--model.proxy=wrcorr"], "There is no proxy named 'wrcorr'. Proxies, closest first: wrcor,"),
         (["--model.strategy=evolutio"], "There is no strategy named 'evolutio'. Strategies, closest first: evolution,"),
@@ -244,7 +244,15 @@ def message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
             "model.schedule: expected one of 'cosine', 'linear', 'constant' or null, got 'linera'",
         ),
         (["--model.constraints={max_params: -3}"], "The constraint max_params=-3.0 is negative."),
-        (["--model.constraints={max_param: 3}"], "There is no constraint named 'max_param'. Constraints: max_params,"),
+        (
+            ["--model.constraints={max_param: 3}"],
+            "There is no constraint named 'max_param'. Did you mean max_params? Constraints: max_params,",
+        ),
+        (
+            ["--model.progressive={start: 128}"],
+            "progressive starts with images of 128 pixels, but those of the data have only 8: start must be at most 8; "
+            "without progressive (None, in YAML null) all have 8.",
+        ),
         (
             ["--model.constraints={max_params: 3}", "--model.space=[test_resnet]"],
             "No candidate meets the constraints {'max_params': 3",
@@ -271,7 +279,7 @@ def message(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
             ["--config=linked.yaml"],
             "The configuration linked.yaml cannot be read: Interpolation key 'nothing' not found",
         ),
-        (["--ckpt_path=nothere.ckpt"], "[Errno 2] No such file or directory: "),
+        (["--ckpt_path=nothere.ckpt"], "No such file or directory: "),
         (["--data=ImageFolderData", "--data.root=nowhere"], "There is no folder 'nowhere' (root of the images)."),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,

@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
+from lightning_wrcor import SearchResult, ZeroShotSearchModule
 from lightning_wrcor.__main__ import main as any_command
 from lightning_wrcor.cli import main
 from lightning_wrcor.commands import COMMANDS
+from lightning_wrcor.spaces import get_space
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -76,9 +79,20 @@ def quick(case: Any) -> bool:
     return case.values[1].partition(" ")[0] in COMMANDS
 
 
+def write_photos() -> None:
+    """Forty small images in the folders of four classes."""
+    for label, kind in enumerate(("ant", "bee", "cat", "dog")):
+        Path(f"photos/{kind}").mkdir(parents=True)
+        for number in range(10):
+            pixels = np.random.default_rng(10 * label + number).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"photos/{kind}/{number}.png")
+
+
 def write_files(page: Path) -> None:
-    """The files that a page shows, and the recipes, into the working folder."""
+    """The files that a page shows, the recipes, and photos where it speaks of some, into the working folder."""
     Path("recipes").symlink_to(ROOT / "recipes")
+    if "photos" in page.read_text(encoding="utf-8"):
+        write_photos()
     for language in ("yaml", "python"):
         for block in blocks(page, language):
             if block.title:
@@ -132,11 +146,7 @@ def test_quick_commands_run(page: Path, line: str) -> None:
         arguments = [word for word in arguments if word != "mobilenetv3_large_100"]
         arguments += ["--batch-size=8", "--image-size=32", "--num-classes=4"]
     if "photos" in arguments:
-        for label in range(4):
-            Path(f"photos/{label}").mkdir(parents=True)
-            for number in range(2):
-                pixels = np.random.default_rng(2 * label + number).integers(0, 256, (40, 36, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(f"photos/{label}/{number}.png")
+        write_photos()
     assert any_command(arguments) == 0
 
 
@@ -157,6 +167,35 @@ def test_recipe_lines_are_understood(page: Path, line: str) -> None:
         file.write_text("{}\n", encoding="utf-8")  # what an earlier run leaves
     config = runpy.run_path("recipes/imagenet.py")["read_config"](words)
     assert ("root" in config["data"]) == ("data.root" in line)
+
+
+def test_a_search_on_ones_own_images_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first command of the section, on the CPU, as it is but for fewer networks and no figures."""
+    monkeypatch.setattr("lightning_wrcor.report._card.all_figures", lambda *_, **__: {})
+    write_files(ROOT / "docs" / "index.md")
+    (line,) = [line for line in lines(ROOT / "docs" / "index.md") if "small.yaml" in line and "budget=4" in line]
+    quick = ["model.space.init_args.include=[lcnet_*, mobilenetv3_small_050, vit_tiny_patch16_224]"]
+    quick += ["data.num_workers=0", "model.log_figures=false", "trainer.enable_progress_bar=false"]
+    figures = runpy.run_path("recipes/imagenet.py")["main"]([*shlex.split(line)[2:], *quick])
+    assert figures["winner"]["num_classes"] == 4
+    assert figures["winner"]["space"]["init_args"]["image_size"] == 96
+    found = SearchResult.from_json(next(Path("runs/small/winner").glob("*/search.json")))
+    assert found.funnel.scored == 4
+    assert all(row.params <= 4_000_000 for row in found.history)
+    assert found.input_size == (3, 96, 96)
+    assert not found.funnel.failed
+
+
+def test_a_function_with_choices_from_a_file() -> None:
+    page = ROOT / "docs" / "own_space.md"
+    write_files(page)
+    config = runpy.run_path("recipes/imagenet.py")["read_config"](["choices.yaml"])
+    space = get_space(config["model"]["space"])
+    assert len(space) == 14
+    assert space.input_size == (3, 32, 32)
+    logits = space.build(space.parse("depth=3,width=24"), num_classes=5)(torch.zeros(2, 3, 32, 32))
+    assert logits.shape == (2, 5)
+    ZeroShotSearchModule(**config["model"])  # which reads the constraints
 
 
 class ParsedError(Exception):

@@ -45,7 +45,7 @@ def test_a_fast_dev_run_races_in_short() -> None:
 
 def test_mistakes_show_at_once() -> None:
     for make in (ZeroShotSearch, ZeroShotSearchModule):
-        with pytest.raises(ValueError, match=r"There is no setting named .seed. of a race\. Settings: seeds"):
+        with pytest.raises(ValueError, match=r"There is no setting named .seed. of a race\. Did you mean seeds\?"):
             make(toys.CELLS, racing={"seed": 3})
         with pytest.raises(TypeError, match="A race is given as Racing"):
             make(toys.CELLS, racing=True)  # type: ignore[arg-type]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from PIL import Image
 from warm_python import run_two
 
+from lightning_wrcor._recipe import check_run
 from lightning_wrcor.search.journal import fingerprint
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -63,6 +67,7 @@ def test_digits_without_an_imagenet_folder(capsys: pytest.CaptureFixture[str], b
     figures = recipe(*CELLS, *QUICK, "compare_random=1", "data.image_size=8")
     printed = capsys.readouterr().out
     assert "No ImageNet folder was given" in printed
+    assert tables(printed) == 0, "the search has shown it"
     assert f"Test accuracy of the winner:  {figures['test_top1']:.2%}" in printed
     assert "One random candidate trained alike" in printed
     assert figures["winner"]["name"] in printed
@@ -154,6 +159,11 @@ def test_real_jpegs_under_two_processes(data: Path) -> None:
         (["trainer.max_epoch=3"], r"Did you mean trainer\.max_epochs\?"),
         (["data.batchsize=3"], r"Did you mean data\.batch_size\?"),
         (["nothere.yaml"], r"There is no file 'nothere\.yaml', and no recipe of that name \(.*modern, .*paper"),
+        (["data.rooot=x"], r"There is no setting data\.rooot\. Did you mean data\.root\? Known: image_size, "),
+        (["--budget", "10"], r"There is no option --budget: write budget=10 \(--help says more\)"),
+        (["--model.lr=0.1"], r"There is no option --model\.lr: write model\.lr=0\.1 "),
+        (["modern", "--resume"], r"There is no option --resume: write resume=\.\.\. "),
+        (["--config", "my.yaml"], r"There is no option --config: write the file alone, my\.yaml "),
         (["modern", "data.root"], r"There is no file 'data\.root'"),
         (["checkpoint.monitr=val/loss"], r"no setting checkpoint\.monitr\. Did you mean checkpoint\.monitor\?"),
         (["resume=true", "ckpt=3"], r"There is no setting ckpt\."),
@@ -182,20 +192,21 @@ def test_mistakes_in_the_configuration(capsys: pytest.CaptureFixture[str], argum
         ("output=", "output has no value."),
         ("model.lr=abc", "model.lr: expected float, got 'abc'"),
         ("model.schedule=linera", "model.schedule: expected one of 'cosine', 'linear', 'constant', got 'linera'"),
-        ("model.space=nasbench20", "There is no search space 'nasbench20'. There are: nasbench201,"),
+        ("model.space=nasbench20", "There is no search space 'nasbench20'. Did you mean nasbench201? There are: "),
         ("model.proxy=wrcorr", "There is no proxy named 'wrcorr'. Proxies, closest first: wrcor,"),
+        ("model.constraints.max_param=3", "There is no constraint named 'max_param'. Did you mean max_params? "),
         ("model.constraints.max_params=-3", "The constraint max_params=-3 is negative."),
         ("model.optimizer=sdg", "timm has no optimiser named 'sdg'."),
         ("trainer.devices=foo", "`devices` selected with `CPUAccelerator` should be an int > 0."),
         ("trainer.max_epochs=abc", "trainer.max_epochs: expected int or null, got 'abc'"),
         ("data.image_size=abc", "data.image_size: expected int, got 'abc'"),
         ("model.label_smoothing=7", "label_smoothing is a share, 0 or more and below 1; got 7"),
-        ("model.mixing={mixupp: 1}", "There is no setting named 'mixupp' of mixing. Settings: mixup,"),
+        ("model.mixing={mixupp: 1}", "There is no setting named 'mixupp' of mixing. Did you mean mixup? "),
         ("model.distillation={teacher: resnet152}", "The teacher 'resnet152' is untrained, and teaches nothing:"),
         ("ema={decay: much}", "ema.decay: expected float, got 'much'"),
         ("finalists={count: 1, epochs: 1}", "count of finalists is a number of networks, at least 2; got 1"),
         ("export=[onxn]", "There is no format"),
-        ("resume=gone.ckpt", "[Errno 2] There is no such checkpoint: 'gone.ckpt'"),
+        ("resume=gone.ckpt", "There is no such checkpoint: 'gone.ckpt'"),
         ("data.root=nowhere", "There is no folder 'nowhere' (root of the images)."),
     ],
 )
@@ -344,10 +355,18 @@ def test_resume_goes_on_where_the_newest_checkpoint_stands(caplog: pytest.LogCap
     assert Path(resumed["checkpoint"]).parent == Path("o/winner/version_0/checkpoints").resolve()
 
 
-def test_finalists_are_trained_and_the_best_wins(caplog: pytest.LogCaptureFixture) -> None:
+def tables(text: str) -> int:
+    """How often the table of a search is in it."""
+    return len(re.findall(r"^ +candidate .* depth$", text, re.MULTILINE))
+
+
+def test_finalists_are_trained_and_the_best_wins(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     caplog.set_level("INFO", logger="lightning.pytorch.utilities.rank_zero")
     quick = [*CELLS, *QUICK, "data.image_size=8", "compare_random=0", "finalists={count: 2, epochs: 1}", "model.lr=0.1"]
     figures = recipe(*quick, "export=[weights]")
+    assert (tables(caplog.text), tables(capsys.readouterr().out)) == (1, 0), "once, by the search"
     rows = figures["finalists"]
     assert len(rows) == 2
     assert rows[0]["score"] > rows[1]["score"]
@@ -364,6 +383,7 @@ def test_finalists_are_trained_and_the_best_wins(caplog: pytest.LogCaptureFixtur
     Path("runs/digits/winner").rename("runs/digits/gone")  # as if the training had not got to its first checkpoint
     again = recipe(*quick, "export=null", "resume=true", "trainer.max_epochs=1")
     assert "The finalists were trained already" in caplog.text
+    assert (tables(caplog.text), tables(capsys.readouterr().out)) == (1, 1), "of a search that was not run again"
     assert again["finalists"] == rows
     assert again["winner"] == figures["winner"]
 
@@ -393,3 +413,124 @@ def test_averaged_weights_are_tested_and_it_is_said(
     with torch.no_grad():
         right = torch.cat([network(images).argmax(1) == labels for images, labels in data.test_dataloader()])
     assert figures["test_top1"] == pytest.approx(float(right.float().mean()))
+
+
+# ---- what cannot work here is said before the search
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("CUDA", "MPS"):
+        monkeypatch.setattr(f"lightning_wrcor._recipe.{kind}Accelerator.is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(
+    ("asked", "way_out"),
+    [
+        (["one_gpu"], "trainer.accelerator=cpu trainer.devices=1"),
+        (["trainer.accelerator=gpu"], "trainer.accelerator=cpu trainer.devices=1"),
+        (
+            ["many_nodes"],
+            "trainer.accelerator=cpu trainer.devices=1 trainer.num_nodes=1 trainer.sync_batchnorm=false",
+        ),
+    ],
+)
+def test_a_machine_without_a_gpu(capsys: pytest.CaptureFixture[str], asked: list[str], way_out: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        recipe(*asked, "output=out")
+    assert stop.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: trainer.accelerator=gpu, but torch finds no GPU on this machine. On the CPU: ")
+    assert f"On the CPU: {way_out}; or leave out the recipe of the machine" in line
+    assert not Path("out").exists(), "nothing has begun"
+    config = read_config(*asked, *way_out.split())
+    check_run(config)
+    runpy.run_path(str(RECIPES / "imagenet.py"))["make_trainer"](config, "x")  # Lightning takes it too
+
+
+def test_growing_images_that_begin_too_large(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["quick", f"data.root={folder}", "trainer.accelerator=cpu", "data.image_size=96", "output=out"]
+    with pytest.raises(SystemExit) as stop:
+        recipe(*asked)
+    assert stop.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: model.progressive.start=128 is larger than data.image_size=96: ")
+    assert "model.progressive=null" in line
+    assert not Path("out").exists(), "nothing was searched"
+    for mended in ("model.progressive=null", "model.progressive.start=96"):
+        check_run(read_config(*asked, mended))
+
+
+# ---- Ctrl-C, and schedulers
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Lightning switches the signal off where it ends an interrupted run."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_ctrl_c_in_training_says_how_to_go_on(
+    epoch: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from lightning_wrcor import ZeroShotSearchModule
+
+    step = ZeroShotSearchModule.training_step
+
+    def stops(self: ZeroShotSearchModule, *args: Any) -> Any:
+        if self.current_epoch == epoch:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    asked = [*CELLS, *QUICK, "data.image_size=8", "compare_random=0", "export=null", "trainer.limit_train_batches=2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(ZeroShotSearchModule, "training_step", stops)
+        with pytest.raises(SystemExit) as stop:
+            recipe(*asked)
+    assert stop.value.code == 130
+    lines = capfd.readouterr().err.splitlines()
+    assert not any("Traceback" in line for line in lines)
+    if epoch == 0:
+        assert lines[-1].startswith("Interrupted before the first checkpoint: the same command ")
+        return
+    checkpoint = Path("runs/digits/winner/version_0/checkpoints/last.ckpt")
+    assert lines[-1] == f"Interrupted. The same command with resume=true goes on from {checkpoint}."
+    assert checkpoint.is_file()
+    assert recipe(*asked, "resume=true")["test_top1"] >= 0
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_lightnings_requeueing_is_off_under_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checkpoint in the run's folder would be taken by the next training there, whatever it trains."""
+    make_trainer = runpy.run_path(str(RECIPES / "imagenet.py"))["make_trainer"]
+
+    def catches(config: dict[str, Any]) -> bool:
+        """Whether a training would catch SLURM's signal before the end of a job."""
+        connector = make_trainer(config, "x")._signal_connector
+        connector.register_signal_handlers()
+        try:
+            return signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL
+        finally:
+            connector.teardown()
+
+    config = read_config("trainer.accelerator=cpu")
+    assert make_trainer(config, "x")._accelerator_connector.cluster_environment.__class__.__name__ == (
+        "LightningEnvironment"
+    )
+    slurm = {"NTASKS": 1, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "JOB_ID": 12345, "JOB_NAME": "search"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    environment = make_trainer(config, "x")._accelerator_connector.cluster_environment
+    assert type(environment).__name__ == "SLURMEnvironment"
+    assert not catches(config)
+    own = {**config, "trainer": {**config["trainer"], "plugins": [SLURMEnvironment()]}}
+    assert catches(own), "a user's own plugins are left as they are"
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK"):
+        monkeypatch.setenv(name, "0" if name != "WORLD_SIZE" else "1")
+    environment = make_trainer(config, "x")._accelerator_connector.cluster_environment
+    assert type(environment).__name__ == "TorchElasticEnvironment", "torchrun inside a SLURM job, as Lightning has it"

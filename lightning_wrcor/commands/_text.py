@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 import sys
@@ -18,8 +19,15 @@ WIDEST = 120
 
 def refuse(error: Exception) -> int:
     """Say what is wrong with what was asked for; the exit status."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {in_words(error)}", file=sys.stderr)
     return 2
+
+
+def in_words(error: BaseException) -> str:
+    """An error's message; that of a file without the number that Python puts before it (``[Errno 2]``)."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.strerror}: {os.fsdecode(error.filename)!r}"
+    return str(error)
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:

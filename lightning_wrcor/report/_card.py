@@ -18,6 +18,7 @@ from lightning_wrcor.report._card_outcome import TrainingOutcome, in_words, trai
 from lightning_wrcor.report._card_why import against_random, of_size, sentences
 from lightning_wrcor.report._figures import all_figures
 from lightning_wrcor.search import SearchResult
+from lightning_wrcor.search._messages import images_of
 from lightning_wrcor.search.result import library_versions
 from lightning_wrcor.spaces import Space
 
@@ -164,18 +165,7 @@ def _sections(
         yield "training", "What training made of it", training(result, outcome)
     search = [shown("progress", "funnel"), sections.funnel(result), sections.troubles(result)]
     yield "search", "The search", joined(search)
-    size = _batch_size(result, batch)
+    size = images_of(result.leaderboard, batch)
     yield "settings", "Settings", sections.configuration(result, size, settings)
     here = {"python": platform.python_version(), **library_versions(("torch", "lightning", "timm", "lightning_wrcor"))}
     yield "costs", "Costs and versions", joined([sections.costs(result, device), sections.versions(result, here)])
-
-
-def _batch_size(result: SearchResult, batch: Batch | None) -> int | None:
-    """Images in the probe batch: the shares of a candidate's layers sum to their number."""
-    if batch is not None:
-        return len(batch[0])
-    for row in result.leaderboard:
-        if shares := row.details.get("shares"):
-            total: float = sum(one.get(part, 0.0) for one in shares for part in ("activation", "gradient"))
-            return round(total)
-    return None

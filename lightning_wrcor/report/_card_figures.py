@@ -23,6 +23,9 @@ WIDTH, WIDE = 3.5, 7.0
 _SMALLEST = 6.0
 """Points that text must have in a figure that a phone shows whole."""
 
+_ON_A_PHONE = 6.8
+"""Widths of a letter m to the inch on a phone, where a figure scrolls: text of 7 points has 11 pixels."""
+
 _MANY, _DOTS = 400, 250
 """Points of one kind from which on they are a picture inside of the figure, and its dots to the inch."""
 
@@ -51,12 +54,15 @@ def _picture(name: str, figure: Figure, result: SearchResult) -> Markup:
         alt=_alt(name, result),
         width=f"{96 * inches:.0f}",
         height=f"{96 * figure.get_figheight():.0f}",
-        # A small drawing is not blown up, and a wide one is not pressed onto a phone.
-        style=f"max-width: {10.5 * inches:.1f}rem" + (f"; min-width: {5.9 * inches:.1f}rem" if wide else ""),
+        # A small drawing is not blown up; and none is pressed onto a phone, where its text would be tiny.
+        style=f"--most: {10.5 * inches:.1f}rem; --least: {(5.9 if wide else _ON_A_PHONE) * inches:.1f}rem",
+        class_="wide" if wide else None,
     )
     image = Markup(image.removesuffix("</img>"))
     if wide:
         image = tag("div", image, class_="scroll", role="region", tabindex="0", aria_label="Figure that scrolls")
+    else:
+        image = tag("div", image, class_="scroll")
     return tag("figure", image, tag("figcaption", _caption(name, figure, result)), class_="wide" if wide else None)
 
 
@@ -124,7 +130,7 @@ def _caption(name: str, figure: Figure, result: SearchResult) -> str:
             "logarithm of that layer's weight; all shares together are the number of images."
         ) + (_TWICE if of == WRCor.name else "")
     if name == "winner" and _says(figure, "multiply-adds"):
-        return f"{_CAPTIONS[name]} The costs in it are for 1,000 classes and images of the space's own size."
+        return f"{_CAPTIONS[name]} The costs in it are for the classes and the images of the search."
     return _CAPTIONS[name]
 
 

@@ -61,7 +61,7 @@ def facts(pairs: Iterable[tuple[object, object]]) -> Markup:
 
 
 def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]], *, name: int = 0) -> Markup:
-    """A table that scrolls in a box of its own where it is wider than the page.
+    """A table; where rows have names of machines, which are long, each is a block of its own on a phone, with all its numbers.
 
     Args:
         caption: says what it is.
@@ -72,8 +72,10 @@ def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]
     titles = joined(
         (tag("th", title, scope="col", class_=None if place == name else "n") for place, title in enumerate(head)), ""
     )
-    body = joined(tag("tr", joined(_cells(row, name), "")) for row in rows)
-    return titled(caption, tag("table", tag("thead", tag("tr", titles)), tag("tbody", body), aria_label=caption))
+    body = joined(tag("tr", joined(_cells(row, name, head), "")) for row in rows)
+    whole = (tag("thead", tag("tr", titles)), tag("tbody", body))
+    stacks = "stacks" if "<code>" in body else None
+    return titled(caption, tag("table", *whole, class_=stacks, aria_label=caption))
 
 
 def titled(caption: str, whole: Markup) -> Markup:
@@ -82,9 +84,10 @@ def titled(caption: str, whole: Markup) -> Markup:
     return joined([tag("h3", caption), box])
 
 
-def _cells(row: Sequence[object], name: int) -> Iterable[Markup]:
-    for place, cell in enumerate(row):
-        yield tag("th", cell, scope="row") if place == name else tag("td", cell, class_="n")
+def _cells(row: Sequence[object], name: int, head: Sequence[object]) -> Iterable[Markup]:
+    for place, (cell, title) in enumerate(zip(row, head, strict=True)):
+        # The title is shown by the style sheet, where the head is not.
+        yield tag("th", cell, scope="row") if place == name else tag("td", cell, class_="n", data_title=title or None)
 
 
 def settings_table(caption: str, rows: Iterable[tuple[object, object]]) -> Markup:
@@ -151,8 +154,9 @@ dd { margin: 0; font-weight: 600; font-size: 1.05rem; }
 .figures { columns: 24rem 2; column-gap: 2rem; margin: 1.25rem 0; }
 figure { margin: 0; padding-bottom: 1.5rem; max-width: 36rem; break-inside: avoid; }
 figure.wide { column-span: all; max-width: none; }
-figure img { display: block; width: 100%; height: auto; background: #fff; border-radius: 6px; padding: 0.25rem;
-  border: 1px solid var(--line); }
+figure img { display: block; width: 100%; max-width: var(--most); height: auto; background: #fff; border-radius: 6px;
+  padding: 0.25rem; border: 1px solid var(--line); }
+figure img.wide { min-width: var(--least); }
 figcaption { font-size: 0.92rem; margin-top: 0.5rem; }
 .scroll { overflow-x: auto; margin: 0.5rem 0 1rem; max-width: 100%; }
 figure .scroll { margin: 0; }
@@ -160,8 +164,8 @@ table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tab
 th, td { text-align: left; vertical-align: top; padding: 0.35rem 0.8rem 0.35rem 0; border-bottom: 1px solid var(--line); }
 th:last-child, td:last-child { padding-right: 0; }
 thead th { vertical-align: bottom; font-weight: 600; }
-td.n { white-space: nowrap; }
 .n { text-align: right; max-width: 9rem; }
+.stacks td.n { white-space: nowrap; }
 tbody th:has(code) { min-width: 11rem; }
 tbody th { font-weight: 400; max-width: 26rem; }
 .settings tbody th { min-width: 6rem; max-width: 14rem; color: var(--quiet); }
@@ -169,17 +173,34 @@ tbody th { font-weight: 400; max-width: 26rem; }
 pre { overflow-x: auto; background: var(--box); border-radius: 6px; padding: 0.8rem 1rem; font-size: 0.85rem; }
 summary { cursor: pointer; color: var(--mark); }
 footer { margin-top: 3rem; border-top: 1px solid var(--line); color: var(--quiet); font-size: 0.9rem; }
+@media screen and (max-width: 40rem) {
+  body { padding-left: 0.75rem; padding-right: 0.75rem; }
+  th, td { padding-right: 0.6rem; }
+  .figures { columns: auto; }
+  .figures .scroll { margin: 0 -0.75rem; max-width: none; }
+  figure img { width: var(--least); max-width: none; }
+  tbody th:has(code) { min-width: 8rem; }
+  .settings td { min-width: 0; }
+  .stacks, .stacks tbody, .stacks tr { display: block; }
+  .stacks thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  .stacks tr { display: flex; flex-wrap: wrap; gap: 0.1rem 1rem; padding: 0.55rem 0; border-bottom: 1px solid var(--line); }
+  .stacks th, .stacks td { border: 0; padding: 0; max-width: none; }
+  .stacks tbody th { flex: 1 0 80%; width: 80%; }
+  .stacks td.n { text-align: left; }
+  .stacks td[data-title]::before { content: attr(data-title) " "; color: var(--quiet); }
+}
 @media print {
   :root { color-scheme: light; --ground: #fff; --box: #f4f5f7; --ink: #000; --quiet: #444; --line: #bbb; --mark: #000;
     --warn: #fff; --warn-line: #000; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
+  html { font-size: 10pt; }
+  body { max-width: none; padding: 0; }
   nav { display: none; }
   h2, h3 { break-after: avoid; }
   figure, tr, dl div, .box { break-inside: avoid; }
   .figures { columns: 2; }
   .scroll { overflow: visible; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
-  td.n { white-space: normal; }
+  .stacks td.n { white-space: normal; }
   details::details-content { content-visibility: visible; }
 }
 """

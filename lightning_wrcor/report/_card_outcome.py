@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,8 +71,8 @@ def training(result: SearchResult, outcome: TrainingOutcome) -> Markup:
     if outcome.checkpoint:
         told.append(("checkpoint", code(outcome.checkpoint)))
     if outcome.chosen_by:
-        told.append(("chosen by", ", ".join(f"{name} {one:.4g}" for name, one in outcome.chosen_by.items())))
-    told += [(name, f"{one:.4g}") for name, one in outcome.figures.items()]
+        told.append(("chosen by", ", ".join(" ".join(_figure(*one)) for one in outcome.chosen_by.items())))
+    told += [_figure(*one) for one in outcome.figures.items()]
     return joined([*parts, settings_table("The training", told)])
 
 
@@ -90,12 +91,22 @@ def in_words(result: SearchResult, outcome: TrainingOutcome) -> str:
     if len(others) == 1:
         sentence += f" One random candidate trained alike has {others[0]:.2%}."
     elif others:
-        worse = sum(one < outcome.accuracy for one in others)
+        worse, equal = sum(one < outcome.accuracy for one in others), others.count(outcome.accuracy)
         median = f"median {statistics.median(others):.2%}"
-        sentence += f" It is better than {worse} of {len(others)} random candidates trained alike ({median})."
+        how = f"better than {worse}" + f", equal to {equal}" * bool(equal)
+        sentence += f" It is {how} of {len(others)} random candidates trained alike ({median})."
     if 0 < len(others) < 10:
         sentence += " So few say little; each was trained once."
     return sentence
+
+
+def _figure(name: str, value: float) -> tuple[str, str]:
+    """A metric as Lightning logs it, for readers: ``test/top5`` of 0.98 is a ``test top-5 accuracy`` of 98.00%."""
+    stage, _, metric = name.rpartition("/")
+    stage = {"val": "validation "}.get(stage, f"{stage} " if stage else "")
+    if (top := re.fullmatch(r"top(\d+)", metric)) and 0 <= value <= 1:
+        return f"{stage}top-{top[1]} accuracy", f"{value:.2%}"
+    return f"{stage}{metric}", f"{value:.4g}"
 
 
 def _score(scores: Mapping[str, float], name: str) -> str:

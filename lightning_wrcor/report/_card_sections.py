@@ -13,8 +13,9 @@ from lightning_wrcor.report._card_html import Markup, code, facts, joined, setti
 from lightning_wrcor.report._card_outcome import TrainingOutcome
 from lightning_wrcor.report._told import COSTS, FIXED, counted, ranking_proxy
 from lightning_wrcor.search import Evaluation, SearchResult
+from lightning_wrcor.search._funnel import lost_too
 from lightning_wrcor.search._table import short
-from lightning_wrcor.search.result import BASELINES, SAYS_LITTLE
+from lightning_wrcor.search.result import BASELINES, ENOUGH, SAYS_LITTLE
 
 ROWS = 20
 """Candidates that a table lists at most."""
@@ -22,6 +23,7 @@ ROWS = 20
 _LONGEST = 600
 """Characters of a setting that are shown."""
 
+_COUNTED = {"params": "params", "macs": "MACs", "depth": "depth"}
 _MEASURED = {"resolution": "pixels", "memory_mb": "MB", "latency_ms": "ms"}
 
 
@@ -61,7 +63,9 @@ def leaderboard(result: SearchResult, outcome: TrainingOutcome | None) -> Markup
     others = _other_proxies(result)
     measured = [cost for cost in _MEASURED if any(getattr(row, cost) is not None for row in rows)]
     raced = any(row.race is not None for row in rows)
-    head = ["", "candidate", proxy, *(["race mean", "error"] * raced), *others, "params", "MACs", "depth"]
+    # A proxy that only counts a cost, and ranks, has its column already.
+    counts = {cost: title for cost, title in _COUNTED.items() if not (cost == proxy and _only_counts(rows, cost))}
+    head = ["", "candidate", proxy, *(["race mean", "error"] * raced), *others, *counts.values()]
     head += [_MEASURED[cost] for cost in measured]
     tested = outcome.tested if outcome is not None else {}
     shown = any(row.name in tested for row in rows)
@@ -70,7 +74,7 @@ def leaderboard(result: SearchResult, outcome: TrainingOutcome | None) -> Markup
         race = ["-", "-"] if row.race is None else [value(row.race.mean, ",.4f"), value(row.race.error, ".2g")]
         cells: list[object] = [place, code(row.name), f"{row.score:,.4f}", *(race * raced)]
         cells += [value(row.scores.get(name)) for name in others]
-        cells += [short(row.params), short(row.macs), f"{row.depth:,}"]
+        cells += [f"{row.depth:,}" if cost == "depth" else short(getattr(row, cost)) for cost in counts]
         cells += [value(getattr(row, cost)) for cost in measured]
         cells += [f"{tested[row.name]:.2%}" if row.name in tested else "-"] * shown
         body.append(cells)
@@ -86,7 +90,12 @@ def _other_proxies(result: SearchResult) -> list[str]:
     """Those beside the one that ranks; what only counts a cost that is shown is left out."""
     rows, proxy = result.leaderboard, ranking_proxy(result)
     names = [name for name in _columns(rows) if name != proxy]
-    return [n for n in names if n not in BASELINES or any(row.scores.get(n) != getattr(row, n) for row in rows)]
+    return [name for name in names if not _only_counts(rows, name)]
+
+
+def _only_counts(rows: Sequence[Evaluation], name: str) -> bool:
+    """Whether a proxy has the name of a cost and its values."""
+    return name in BASELINES and all(row.scores.get(name) == getattr(row, name) for row in rows)
 
 
 def baselines(result: SearchResult) -> Markup:
@@ -96,12 +105,14 @@ def baselines(result: SearchResult) -> Markup:
     for name in BASELINES:
         larger = sum(getattr(row, name) > getattr(rows[0], name) for row in rows)
         alike = sum(getattr(row, name) == getattr(rows[0], name) for row in rows) - 1
-        alone = f"{larger + 1:,} of {len(rows):,}" + (f" (as {alike:,} others)" if alike else "")
+        others = f"{alike:,} other{'s' * (alike != 1)}"
+        alone = f"{larger + 1:,} of {len(rows):,}" + f", shared with {others}" * bool(alike)
         body.append([COSTS[name], value(result.baselines.get(name), "+.2f"), alone])
-    head = ["ranked by", f"rank correlation with {proxy}", "place of the winner (largest first)"]
+    head = ["sorted by", f"rank correlation with {proxy}", "winner's place"]
     how = (
-        f"Spearman's rank correlation, from -1 to 1. Near 1 the ranking is that of size, and one could have sorted by size "
-        f"without scoring anything; from {SAYS_LITTLE} on the card warns. It says nothing of accuracy."
+        "Spearman's rank correlation, from -1 to 1, and the place that the winner would have if the largest came first. Near 1 "
+        f"the ranking is that of size, and one could have sorted by size without scoring anything: from {SAYS_LITTLE} on the "
+        f"card warns, where at least {ENOUGH} candidates have a score. It says nothing of accuracy."
     )
     return joined([table("What size alone explains", head, body), tag("p", how, class_="quiet")])
 
@@ -121,7 +132,7 @@ def funnel(result: SearchResult) -> Markup:
         ("failed", one.failed),
         ("dead", one.dead),
         ("scored", one.scored),
-        ("of these from a journal", one.resumed),
+        (f"from a journal{lost_too(one)}", one.resumed),
     ]
     body = [
         [name, f"{count:,}", f"{count / one.sampled:.1%}" if one.sampled else "-"]
@@ -155,10 +166,18 @@ def reasons_table(caption: str, rows: Sequence[Sequence[object]]) -> Markup:
     """Kind, number, reason and example: text, but for the number."""
     head = joined((tag("th", title, scope="col") for title in ("what", "number", "reason", "first of them")), "")
     body = joined(
-        tag("tr", tag("th", kind, scope="row"), tag("td", count), tag("td", reason), tag("td", example))
+        tag(
+            "tr",
+            tag("th", kind, scope="row"),
+            tag("td", count, data_title="number"),
+            tag("td", reason),
+            tag("td", example, data_title="first of them"),
+        )
         for kind, count, reason, example in rows
     )
-    whole = tag("table", tag("thead", tag("tr", head)), tag("tbody", body), class_="settings", aria_label=caption)
+    whole = tag(
+        "table", tag("thead", tag("tr", head)), tag("tbody", body), class_="settings stacks", aria_label=caption
+    )
     return titled(caption, whole)
 
 

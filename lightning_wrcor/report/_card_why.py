@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from lightning_wrcor.report._generations import first_generation
+from lightning_wrcor.report._generations import first_generation, strategy_of
 from lightning_wrcor.report._told import COSTS, counted, explained, ranking_proxy
 from lightning_wrcor.search import Evaluation, SearchResult
-from lightning_wrcor.search.evaluation import tie_groups
+from lightning_wrcor.search._messages import all_at_random
+from lightning_wrcor.search.evaluation import TIE, tie_groups
 from lightning_wrcor.search.result import ENOUGH
 
 _MOST = 2 / 3
@@ -15,6 +17,11 @@ _MOST = 2 / 3
 
 _MAINLY = 0.8
 """Share of a lead from which on it is said to come from one term."""
+
+_TERMS = (
+    "The size term counts the network's non-linearities, each by the weight of its layer, and knows nothing of the images. The "
+    "shape term says how well the responses tell the images apart. The score is the sum of both."
+)
 
 
 def sentences(result: SearchResult) -> str:
@@ -37,24 +44,37 @@ def _reason(result: SearchResult) -> str:
 
 
 def _terms(result: SearchResult) -> Iterator[str]:
-    """Whether the lead over the candidate in the middle is one of size or of shape."""
+    """Whether the leads over the candidate in the middle and over the second are ones of size or of shape."""
     rows = result.leaderboard
     middle = rows[len(rows) // 2]
-    lead = rows[0].score - middle.score
-    terms = _difference(result, middle)
-    if len(rows) < 3 or terms is None or lead <= 0:  # after a race, which has its own order
-        return
+    parts = [_lead(result, middle, "the candidate in the middle of the ranking") if len(rows) > 3 else ""]
+    parts += [_lead(result, rows[1], "the second") if len(rows) > 1 else ""]
+    if said := [part for part in parts if part]:
+        yield f"It is {', and '.join(said)}."
+        yield _TERMS
+
+
+def _lead(result: SearchResult, other: Evaluation, who: str) -> str:
+    """By how much the winner is ahead of another, and by which term; empty where it is not ahead, or that is not known."""
+    lead = result.best.score - other.score
+    terms = _difference(result, other)
+    # After a race, which has its own order, the winner need not be ahead; and a tie is none.
+    if terms is None or lead <= 0 or math.isclose(result.best.score, other.score, rel_tol=TIE):
+        return ""
     size, shape = terms
     if size >= _MAINLY * lead:
-        mainly = "mainly by size: more non-linearities, or deeper ones"
+        by = "mainly by size"
     elif shape >= _MAINLY * lead:
-        mainly = "mainly by shape: its responses tell the images better apart"
+        by = "mainly by shape"
     else:
-        mainly = "by both"
-    yield (
-        f"It is {lead:.4g} ahead of the candidate in the middle of the ranking, {mainly} "
-        f"(size term {size:+.4g}, shape term {shape:+.4g})."
-    )
+        by = "by both"
+    noise = TIE * abs(result.best.score)
+    return f"{lead:.4g} ahead of {who}, {by} (size term {_signed(size, noise)}, shape term {_signed(shape, noise)})"
+
+
+def _signed(number: float, noise: float) -> str:
+    """With its sign; 0 for what is no more than rounding."""
+    return "0" if abs(number) <= noise else f"{number:+.4g}"
 
 
 def _difference(result: SearchResult, other: Evaluation) -> tuple[float, float] | None:
@@ -78,7 +98,7 @@ def _layers(result: SearchResult) -> Iterator[str]:
         yield f"The largest share in its score has layer {ordered[0]}; some layers have negative ones."
         return
     if len(ordered) == 1:
-        named, carried = "All of its score comes from one layer", ""
+        named, of = "All of its score comes from one layer", "the layer"
     else:
         chosen: list[int] = []
         while sum(of_layer[layer] for layer in chosen) < _MOST * whole:
@@ -86,14 +106,12 @@ def _layers(result: SearchResult) -> Iterator[str]:
         share = sum(of_layer[layer] for layer in chosen) / whole
         layers = f"Layer {chosen[0]}" if len(chosen) == 1 else f"Layers {_and(sorted(chosen))}"
         carries = "carries" if len(chosen) == 1 else "carry"
-        named, carried = (
-            f"{layers} ({min(of_layer)} to {max(of_layer)}, from the input) {carries} {share:.0%} of its score",
-            "",
-        )
+        named = f"{layers} ({min(of_layer)} to {max(of_layer)}, from the input) {carries} {share:.0%} of its score"
+        of = "all layers"
     if all("gradient" in row and "activation" in row for row in shares):
         activations = sum(row["activation"] for row in shares) / whole
-        carried = f", activations {activations:.0%} and gradients {1 - activations:.0%}"
-    yield f"{named}{carried}."
+        named += f"; the activations of {of} carry {activations:.0%} of it, and the gradients {1 - activations:.0%}"
+    yield f"{named}."
 
 
 def _and(numbers: list[int]) -> str:
@@ -105,10 +123,22 @@ def _and(numbers: list[int]) -> str:
 
 def of_size(result: SearchResult) -> str:
     """What the sentence on baselines comes to."""
-    if len(result.leaderboard) < ENOUGH or not result.baselines:
+    if not result.baselines:
         return ""
+    if len(result.leaderboard) < ENOUGH:
+        return (
+            f"Nothing follows from that: fewer than {ENOUGH} candidates stand in the order of size by accident too often, so "
+            "the card does not warn."
+        )
     cost, rho = max(result.baselines.items(), key=lambda item: abs(item[1]))
-    return f"So a ranking by {COSTS[cost]} alone accounts for {rho**2:.0%} of the variance of the ranks."
+    variance = f"{rho**2:.0%} of the variance of the ranks"
+    if rho < 0:
+        less = "less depth" if cost == "depth" else f"fewer {COSTS[cost]}"
+        return (
+            f"So if anything the score prefers {less}: a ranking by {COSTS[cost]}, largest first, would put the candidates the "
+            f"other way round (turned over, it accounts for {variance})."
+        )
+    return f"So a ranking by {COSTS[cost]} alone accounts for {variance}."
 
 
 def against_random(result: SearchResult) -> Iterator[str]:
@@ -116,11 +146,18 @@ def against_random(result: SearchResult) -> Iterator[str]:
     rows, proxy = result.leaderboard, ranking_proxy(result)
     strategy = str(result.strategy.get("class_path", "")).rpartition(".")[2]
     drawn = first_generation(result)
+    # As the search noted; a part of its candidates, ranked anew, does not tell how many there were.
+    never_learned = all_at_random(strategy_of(result), len(result.history)) in result.notes
     middle = rows[len(rows) // 2].score
     if strategy == "RandomSearch":
         yield f"All candidates were drawn at random: it is the best of {len(rows):,}. The one in the middle has {middle:.4f}."
     elif strategy == "ExhaustiveSearch":
         yield f"It is the best of {len(rows):,}, whatever the space proposed; the one in the middle has {middle:.4f}."
+    elif never_learned:
+        yield (
+            f"All candidates were drawn at random, as {strategy} never came to learn: it is the best of {len(rows):,}. The one "
+            f"in the middle has {middle:.4f}."
+        )
     elif drawn:
         theirs = {id(row) for row in drawn}
         best = next((row for row in rows if id(row) in theirs), None)
@@ -136,8 +173,6 @@ def against_random(result: SearchResult) -> Iterator[str]:
             )
     else:
         yield f"It is the best of {len(rows):,} by {proxy}; the one in the middle has {middle:.4f}."
-    if len(rows) > 1 and (terms := _difference(result, rows[1])) is not None:
-        yield f"Against the second it has {terms[0]:+.4g} in the size term and {terms[1]:+.4g} in the shape term."
     if not result.race:
         yield (
             "Its score comes from one batch and one draw of its weights, and the best of many scores is partly a lucky one; "

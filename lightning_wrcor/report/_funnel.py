@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from lightning_wrcor.report._sheet import BLUE, FAINT, GREY, INK, ORANGE, VERMILION, Sheet, wrapped
 from lightning_wrcor.report._told import SHORT, counted
 from lightning_wrcor.search import SearchResult
+from lightning_wrcor.search._funnel import lost_too
 
 
 def draw(result: SearchResult, width: float) -> Figure:
@@ -18,7 +19,8 @@ def draw(result: SearchResult, width: float) -> Figure:
     rows = [("sampled", funnel.sampled, FAINT), *lost, ("scored", funnel.scored, BLUE)]
     sheet = Sheet(width, 0.75 + 0.27 * len(rows))
     sheet.heading("What became of the candidates")
-    axes = sheet.axes(details=f"{counted(funnel.resumed)} from the journal" if funnel.resumed else "")
+    resumed = f"{counted(funnel.resumed)} from the journal{lost_too(funnel)}"
+    axes = sheet.axes(details=resumed if funnel.resumed else "")
     whole = max(funnel.sampled, *(count for _, count, _ in rows), 1)
     left = funnel.sampled
     for place, (name, count, colour) in enumerate(rows):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from lightning_wrcor.search import NSGA2, Evaluation, RegularisedEvolution, Reinforce, SearchResult, get_strategy
+from lightning_wrcor.search import (
+    NSGA2,
+    Evaluation,
+    RegularisedEvolution,
+    Reinforce,
+    SearchResult,
+    Strategy,
+    get_strategy,
+)
 
 
 def generations(result: SearchResult) -> list[int]:
@@ -10,10 +18,7 @@ def generations(result: SearchResult) -> list[int]:
 
     Strategies of other kinds have no generations (random, exhaustive), or some whose size depends on what was found.
     """
-    try:
-        strategy = get_strategy(result.strategy)
-    except (ValueError, TypeError):  # merged journals do not say it; a class that is not at hand
-        return []
+    strategy = strategy_of(result)
     if isinstance(strategy, RegularisedEvolution):
         first, following = strategy.population, strategy.children
     elif isinstance(strategy, NSGA2):
@@ -26,6 +31,14 @@ def generations(result: SearchResult) -> list[int]:
 
 
 def first_generation(result: SearchResult) -> list[Evaluation]:
-    """What such a strategy drew at random, before it had anything to learn from; empty where it has no generations."""
-    starts = generations(result)
-    return result.history[: starts[1] if len(starts) > 1 else None] if starts else []
+    """What a strategy that learns drew at random, before it had anything to learn from; empty where that is not known."""
+    strategy = strategy_of(result)
+    return result.history[: strategy.drawn_first] if strategy is not None else []
+
+
+def strategy_of(result: SearchResult) -> Strategy | None:
+    """The strategy, made again from its plain values; None where these do not make it."""
+    try:
+        return get_strategy(result.strategy)
+    except (ValueError, TypeError):  # merged journals do not say it; a class that is not at hand
+        return None

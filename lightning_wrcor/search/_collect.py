@@ -93,7 +93,9 @@ class Collector:
         """The candidates, without those that break a bound on what is counted."""
         run = self._run
         counted = self._shared(lambda one: count(run.setting, *one), proposals)
-        if run.constraints.bounds("resolution") and any(one.resolution is None for one in counted):
+        if run.constraints.bounds("resolution") and any(
+            one.resolution is None and one.misfit is None for one in counted
+        ):
             raise ValueError(
                 f"A bound on resolution needs a space in which it is part of the genotype (mobilenet_v2); the networks of "
                 f"{type(run.setting.space).__name__} take images as they come."
@@ -124,7 +126,11 @@ class Collector:
             if name in known:
                 run.smallest[name] = min(run.smallest.get(name, known[name]), known[name])
                 run.largest[name] = max(run.largest.get(name, known[name]), known[name])
-        broken = None if candidate.problem is not None else run.constraints.violated(known)
+        if candidate.misfit is not None:
+            run.misfit = run.misfit or candidate.misfit
+            broken: str | None = "image_size"
+        else:
+            broken = None if candidate.problem is not None else run.constraints.violated(known)
         if broken is None:
             return False
         run.funnel.rejected[broken] = run.funnel.rejected.get(broken, 0) + 1

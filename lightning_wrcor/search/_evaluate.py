@@ -20,7 +20,7 @@ from lightning_wrcor.proxies.votes import Vote
 from lightning_wrcor.search.evaluation import Evaluation
 from lightning_wrcor.search.journal import fingerprint
 from lightning_wrcor.search.result import library_versions
-from lightning_wrcor.spaces import Genotype, Space
+from lightning_wrcor.spaces import Genotype, ImageSizeError, Space
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,7 @@ class Candidate:
         key: canonical text.
         costs: what is counted; None where that failed.
         problem: why it cannot be counted or measured, and so is not scored.
+        misfit: why it takes no images of the size that the search has, and so is left out.
         resolution: pixels that its network brings images to, where that is part of the genotype.
         memory_mb: most memory that activations of one image take, in 10^6 bytes; None where nobody asked.
         latency_ms: time of a forward pass; None where nobody asked.
@@ -159,6 +160,7 @@ class Candidate:
     key: str
     costs: Costs | None
     problem: str | None = None
+    misfit: str | None = None
     resolution: int | None = None
     memory_mb: float | None = None
     latency_ms: float | None = None
@@ -182,6 +184,8 @@ def count(setting: Setting, genotype: Genotype, key: str) -> Candidate:
     try:
         costs = space.costs(genotype, setting.input_size, setting.num_classes)
         return Candidate(genotype, key, costs, resolution=space.resolution(genotype))
+    except ImageSizeError as error:
+        return Candidate(genotype, key, None, misfit=str(error))
     except Exception as error:  # a candidate that cannot be counted is recorded as failed
         return Candidate(genotype, key, None, _describe(error))
 

@@ -33,4 +33,10 @@ class Funnel:
         parts += [f"{count} rejected by {name}" for name, count in self.rejected.items()]
         parts += [f"{self.scored} scored"]
         parts += [f"{self.dead} dead"] * bool(self.dead) + [f"{self.failed} failed"] * bool(self.failed)
-        return ", ".join(parts) + f" ({self.resumed} from the journal)" * bool(self.resumed)
+        return ", ".join(parts) + f" ({self.resumed} from the journal{lost_too(self)})" * bool(self.resumed)
+
+
+def lost_too(funnel: Funnel) -> str:
+    """What those from the journal hold beside the scored ones, so that they may be more than these; empty for nothing."""
+    lost = ["dead"] * bool(funnel.dead) + ["failed"] * bool(funnel.failed)
+    return f", {' and '.join(lost)} ones too" if lost else ""

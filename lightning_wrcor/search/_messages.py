@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from lightning_wrcor.proxies._score import LOW_COVERAGE
+from lightning_wrcor.proxies._score import LOW_COVERAGE, Batch
 from lightning_wrcor.search._run import Run
 from lightning_wrcor.search.evaluation import Evaluation
+from lightning_wrcor.search.result import BASELINES
+from lightning_wrcor.search.strategies import Strategy
+
+FEW_IMAGES = 16
+"""Images in a probe batch below which a result says that they are few."""
 
 
 class SearchError(RuntimeError):
@@ -36,6 +42,13 @@ def notes(run: Run) -> list[str]:
         ended = f"The search ended after {len(run.history)} of {run.budget} candidates"
         why = "the space has no others" if run.nothing_left else f"{run.redraws} in a row were rejected or repeated"
         said.append(f"{ended}: {why}.")
+    if drawn := all_at_random(run.strategy, len(run.history)):
+        said.append(drawn)
+    looked = any(set(row.scores) - set(BASELINES) for row in run.history)  # and did not only count
+    if looked and (few := _few_images(images_of(run.history, run.setting.batch))):
+        said.append(few)
+    if run.misfit is not None:
+        said.append(_misfits(run))
     if run.funnel.failed:
         reasons = troubles(run.history, "failed")
         said.append(f"{run.funnel.failed} of {len(run.history)} candidates could not be scored. {reasons}.")
@@ -52,6 +65,44 @@ def notes(run: Run) -> list[str]:
             "depth_normalised=True."
         )
     return [*said, *run.votes.notes()]
+
+
+def all_at_random(strategy: Strategy | None, count: int) -> str:
+    """That a strategy ended before it learned, in words; empty where it did not, and where that is not known.
+
+    Args:
+        strategy: the strategy.
+        count: how many candidates it was told of.
+    """
+    if strategy is None or not 0 < count <= strategy.drawn_first:
+        return ""
+    kind, argument = type(strategy).__name__, strategy.learns_after
+    what = f"All {count:,} candidates were" if count > 1 else "The only candidate was"
+    return (
+        f"{what} drawn at random: {kind} learns only after its first {strategy.drawn_first:,} ({argument}="
+        f"{strategy.drawn_first}). Give it a larger budget, or a smaller {argument}."
+    )
+
+
+def images_of(history: Iterable[Evaluation], batch: Batch | None = None) -> int | None:
+    """Images of the probe batch; without it, what the shares of a candidate's layers sum to; None where there are none."""
+    if batch is not None:
+        return len(batch[0])
+    for row in history:
+        if shares := row.details.get("shares"):
+            return round(math.fsum(one.get(part, 0.0) for one in shares for part in ("activation", "gradient")))
+    return None
+
+
+def _few_images(count: int | None) -> str:
+    if count is None or count >= FEW_IMAGES:
+        return ""
+    pairs = count * (count - 1) // 2
+    only = f"Scored on only {count} image{'s' * (count != 1)}"
+    return (
+        f"{only}: what a proxy learns from images rests on {pairs} pair{'s' * (pairs != 1)} of them, and other images may give "
+        "another ranking. 64 are usual."
+    )
 
 
 def too_many_failed(history: Sequence[Evaluation]) -> str:
@@ -73,6 +124,8 @@ def nothing_found(run: Run) -> str:
         return f"The space is empty: {run.setting.space!r} proposed no candidate."
     tried = run.funnel.sampled - run.funnel.repeated
     rejected = ", ".join(f"{name} rejects {times}" for name, times in run.funnel.rejected.items())
+    if set(run.funnel.rejected) == {"image_size"}:
+        return f"No candidate takes images of this size. {_misfits(run)}"
     found = ["Smallest found: " + _listed(run.smallest)]
     if any(name.startswith("min_") for name in run.funnel.rejected):
         found.append("largest: " + _listed(run.largest))
@@ -80,6 +133,15 @@ def nothing_found(run: Run) -> str:
         f"No candidate meets the constraints {run.constraints.to_dict()}: of {tried} different ones, {rejected}. "
         f"{'; '.join(found)}. Loosen the constraints, or widen the space."
     )
+
+
+def _misfits(run: Run) -> str:
+    """How many candidates take no images of the search's size, and what can be done."""
+    count = run.funnel.rejected["image_size"]
+    were = "candidate was" if count == 1 else "candidates were"
+    _, height, width = run.setting.input_size
+    said = f"{count} {were} left out, which cannot run on images of {height}x{width} pixels."
+    return f"{said} The first: {run.misfit}"
 
 
 def _listed(costs: Mapping[str, float]) -> str:

@@ -80,7 +80,8 @@ def _repeat(setting: Setting, task: tuple[Evaluation, int]) -> tuple[int, Evalua
     row, number = task
     fresh = replace(setting, seed=derive_seed(setting.seed, "race", number))
     costs = Costs(row.params, row.macs, row.depth)
-    candidate = Candidate(row.genotype, row.key, costs, None, row.resolution, row.memory_mb, row.latency_ms)
+    measured = {"resolution": row.resolution, "memory_mb": row.memory_mb, "latency_ms": row.latency_ms}
+    candidate = Candidate(row.genotype, row.key, costs, **measured)  # type: ignore[arg-type]
     return number, evaluate(fresh, candidate)
 
 

@@ -12,13 +12,14 @@ from typing import Any, cast
 from lightning_wrcor.proxies import Context, Proxy, get_proxy
 from lightning_wrcor.proxies.votes import Vote
 from lightning_wrcor.search._evaluate import _scored, read_proxies
-from lightning_wrcor.search._messages import notes
+from lightning_wrcor.search._messages import all_at_random, notes
 from lightning_wrcor.search._run import Run
 from lightning_wrcor.search._stored import Stored, read_stored
 from lightning_wrcor.search._votes import Votes
 from lightning_wrcor.search.constraints import BOUNDED, Constraints
 from lightning_wrcor.search.evaluation import Evaluation
 from lightning_wrcor.search.result import Funnel, SearchResult
+from lightning_wrcor.search.strategies import Strategy, get_strategy
 from lightning_wrcor.spaces import Space, get_space
 
 Given = str | Proxy | Mapping[str, Any] | Sequence[str | Proxy | Mapping[str, Any]]
@@ -79,6 +80,8 @@ def rerank(
     count.count(history)
     told = SimpleNamespace(  # as much of a search as its notes are made of
         budget=None,
+        strategy=None,  # what it came to is said of all candidates, in _origin
+        misfit=None,
         history=history,
         funnel=funnel,
         votes=count,
@@ -87,6 +90,7 @@ def rerank(
             scored=scored,
             ranking=names,
             precision=result.precision,
+            batch=None,
         ),
     )
     ranked = replace(
@@ -266,11 +270,21 @@ def _mixed_depth(result: SearchResult) -> bool:
         return False
 
 
+def _strategy(result: SearchResult) -> Strategy | None:
+    try:
+        return get_strategy(result.strategy)
+    except (ValueError, TypeError):  # journals that were merged do not say it; a class that is not at hand
+        return None
+
+
 def _origin(result: SearchResult, before: Sequence[Proxy], now: Sequence[Proxy]) -> list[str]:
     """What a reader of a ranking by other proxies than the search's own should know."""
     said = []
     strategy = str(result.strategy.get("class_path", "")).rpartition(".")[2]
-    if before[0].config() != now[0].config() and strategy not in ("", "RandomSearch", "ExhaustiveSearch"):
+    drawn = all_at_random(_strategy(result), len(result.history))
+    if drawn:
+        said.append(drawn)
+    elif before[0].config() != now[0].config() and strategy not in ("", "RandomSearch", "ExhaustiveSearch"):
         said.append(
             f"{strategy} proposed these candidates in a search that {before[0].name} ranked; with {now[0].name} it might have "
             "proposed others."

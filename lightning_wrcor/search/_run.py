@@ -23,6 +23,7 @@ class Run:
     Attributes:
         redraws: candidates in a row that may be rejected or repeated where a search has no end.
         nothing_left: whether the strategy had no more to propose.
+        misfit: why the first candidate that takes no images of this size was left out.
     """
 
     setting: Setting
@@ -40,6 +41,7 @@ class Run:
     smallest: dict[str, float] = field(default_factory=dict)
     largest: dict[str, float] = field(default_factory=dict)
     nothing_left: bool = False
+    misfit: str | None = None
 
     def __post_init__(self) -> None:
         self.votes = Votes(self.setting.proxies, self.setting.scored)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lightning_wrcor.search.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from lightning_wrcor.search.result import SearchResult
+
+_COUNTED = {"params": "params", "macs": "MACs", "depth": "depth"}
+"""Costs that every search knows, and their columns."""
 
 _MEASURED = {"resolution": "pixels", "memory_mb": "MB", "latency_ms": "ms"}
 """Costs that not every search knows, and their columns."""
@@ -25,17 +29,17 @@ def table(result: SearchResult, rows: int) -> str:
         cost: title for cost, title in _MEASURED.items() if any(getattr(row, cost) is not None for row in shown)
     }
     raced = ["race mean", "race error"] if any(row.race is not None for row in shown) else []
-    head = ["", "candidate", proxy, *raced, *others, "params", "MACs", "depth", *measured.values()]
+    # A proxy that only counts a cost has its column already.
+    counted = {cost: title for cost, title in _COUNTED.items() if not _only_counts(shown, cost)}
+    head = ["", "candidate", proxy, *raced, *others, *counted.values(), *measured.values()]
     body = [
         [
             str(place),
             row.name if len(row.name) <= 70 else row.name[:67] + "...",
             f"{row.score:.4f}",
             *_race(row)[: len(raced)],
-            *(f"{row.scores[name]:.4g}" if name in row.scores else "-" for name in others),
-            short(row.params),
-            short(row.macs),
-            str(row.depth),
+            *(_value(row, name, counted) for name in others),
+            *(str(row.depth) if cost == "depth" else short(getattr(row, cost)) for cost in counted),
             *("-" if (value := getattr(row, cost)) is None else f"{value:.4g}" for cost in measured),
         ]
         for place, row in enumerate(shown, start=1)
@@ -53,6 +57,18 @@ def table(result: SearchResult, rows: int) -> str:
     race = [result.race] if result.race else []
     told = [f"{result.funnel}; {result.seconds:.1f} s.", *race, result.honesty, *result.notes]
     return "\n".join([*lines, *winner, *told])
+
+
+def _value(row: Evaluation, name: str, counted: Mapping[str, str]) -> str:
+    """A proxy's value; one that stands for a cost is written as costs are."""
+    if name in _COUNTED and name not in counted:
+        return short(getattr(row, name))
+    return f"{row.scores[name]:.4g}" if name in row.scores else "-"
+
+
+def _only_counts(rows: Sequence[Evaluation], cost: str) -> bool:
+    """Whether a proxy of the cost's name is the cost."""
+    return all(row.scores.get(cost) == getattr(row, cost) for row in rows)
 
 
 def _race(row: Evaluation) -> list[str]:

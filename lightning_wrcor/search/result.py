@@ -191,13 +191,15 @@ class SearchResult:
         return self._space(space).build(self.best.genotype, num_classes=classes, in_chans=channels)
 
     def draw(self, *, width: float = 7.0, space: Space | None = None) -> Figure:
-        """Draw the winner as a matplotlib figure: `Space.draw`.
+        """Draw the winner as a matplotlib figure: `Space.draw`, with costs for the search's classes and images.
 
         Args:
             width: inches that the figure may be wide.
             space: as for `network`.
         """
-        return self._space(space).draw(self.best.genotype, width=width)
+        return self._space(space).draw(
+            self.best.genotype, width=width, input_size=self.input_size, num_classes=self.num_classes
+        )
 
     def _space(self, given: Space | None) -> Space:
         # Not by truth: that would count the space's candidates.
@@ -231,8 +233,13 @@ class SearchResult:
         """Write everything as strict JSON (scores that are not finite are null, ``status`` says which they were).
 
         A file that is there is replaced at once, never half written.
+
+        Raises:
+            IsADirectoryError: for a folder.
         """
         target = Path(path)
+        if target.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; name the file in it, such as {target / 'search.json'}.")
         text = json.dumps(self.to_dict(), allow_nan=False, indent=1) + "\n"
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_name(f"{target.name}.{os.getpid()}.tmp")

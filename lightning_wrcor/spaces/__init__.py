@@ -5,6 +5,7 @@ Knows torch and timm only, and imports timm where it is used.
 
 from lightning_wrcor.spaces._base import FiniteSpace as FiniteSpace
 from lightning_wrcor.spaces._base import Genotype as Genotype
+from lightning_wrcor.spaces._base import ImageSizeError as ImageSizeError
 from lightning_wrcor.spaces._base import Space as Space
 from lightning_wrcor.spaces._base import freeze as freeze
 from lightning_wrcor.spaces._registry import get_space as get_space

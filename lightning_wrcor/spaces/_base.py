@@ -12,7 +12,7 @@ from torch import nn
 from lightning_wrcor._config import Configurable
 from lightning_wrcor._matplotlib import check_drawing
 from lightning_wrcor.inspection import Costs, count_costs, peak_activation_bytes
-from lightning_wrcor.spaces._drawing import Drawing, costs_table
+from lightning_wrcor.spaces._drawing import Drawing, costs_drawing
 from lightning_wrcor.spaces._without_weights import without_weights
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ def freeze(data: Any) -> Genotype:
     if isinstance(data, str) or (isinstance(data, int) and not isinstance(data, bool)):
         return data
     raise TypeError(f"A genotype holds text, whole numbers and lists of them; got {type(data).__name__}: {data!r}.")
+
+
+class ImageSizeError(ValueError):
+    """A network of a space that takes images, but not of the size asked for; a search leaves it out."""
 
 
 class Space(Configurable, ABC):
@@ -127,6 +131,9 @@ class Space(Configurable, ABC):
             num_classes: width of the logits.
 
         By default the network is built and run on the meta device; spaces with a closed form override this.
+
+        Raises:
+            ImageSizeError: (a ValueError) if the network takes images of other sizes only, where the space knows that.
         """
         size = input_size or self.input_size
         return without_weights(
@@ -156,7 +163,14 @@ class Space(Configurable, ABC):
             lambda network: peak_activation_bytes(network, size),
         )
 
-    def draw(self, genotype: Genotype, *, width: float = 7.0) -> Figure:
+    def draw(
+        self,
+        genotype: Genotype,
+        *,
+        width: float = 7.0,
+        input_size: tuple[int, int, int] | None = None,
+        num_classes: int = 1000,
+    ) -> Figure:
         """Draw the genotype: its cells as graphs, its stages or choices as a table, or else its name and its costs.
 
         Nothing is shown, and pyplot knows nothing of the figure: ``space.draw(genotype).savefig("cell.pdf")``. The
@@ -166,6 +180,8 @@ class Space(Configurable, ABC):
         Args:
             genotype: a member of this space.
             width: inches that the figure may be wide; text is smaller than 7 points only where it would not fit.
+            input_size: ``(channels, height, width)`` of one image, where costs are shown; by default the space's own.
+            num_classes: width of the logits, where costs are shown.
 
         Raises:
             ImportError: if matplotlib is not installed.
@@ -173,13 +189,17 @@ class Space(Configurable, ABC):
         """
         check_drawing(width)
         drawing = self._drawing(genotype)
+        if drawing is None:
+            size = input_size or self.input_size
+            costs = self.costs(genotype, size, num_classes)
+            drawing = costs_drawing(self.name(genotype), costs, size, num_classes)
         from lightning_wrcor.spaces._figure import render
 
         return render(drawing, width)
 
-    def _drawing(self, genotype: Genotype) -> Drawing:
-        """What `draw` shows, as plain data."""
-        return Drawing((costs_table(self.name(genotype), self.costs(genotype)),))
+    def _drawing(self, genotype: Genotype) -> Drawing | None:
+        """What `draw` shows of the choices in a genotype, as plain data; None (the default) shows its name and its costs."""
+        return None
 
     @property
     def mixed_depth(self) -> bool:
@@ -195,6 +215,16 @@ class FiniteSpace(Space):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Genotype]: ...
+
+    def most(self) -> int:
+        """How many genotypes there are at most, known at once; by default the length."""
+        return type(self).__len__(self)  # not len(self), which fails beyond 2^63
+
+    def shuffled(self, rng: random.Random) -> Iterator[Genotype]:
+        """Every genotype once, in an order drawn from ``rng``; spaces that are slow to enumerate yield as they go."""
+        candidates = list(self)
+        rng.shuffle(candidates)
+        return iter(candidates)
 
     def places(self) -> tuple[tuple[Genotype, ...], ...] | None:
         """One place for the whole genotype, in spaces of up to 10,000; None in larger ones that name no places."""

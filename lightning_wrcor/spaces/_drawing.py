@@ -145,10 +145,12 @@ def vertex_cell(operations: Sequence[str], sources: Sequence[Sequence[int]]) -> 
     return CellGraph((Vertex("input", kind="end"), *reading))
 
 
-def costs_table(name: str, costs: Costs) -> Table:
-    """What is known of any network."""
+def costs_drawing(name: str, costs: Costs, input_size: tuple[int, int, int], num_classes: int) -> Drawing:
+    """What is known of any network, and what for: an image ``(channels, height, width)``, and a number of classes."""
     numbers = (("parameters", costs.params), ("multiply-adds", costs.macs), ("non-linearities", costs.depth))
-    return Table((("network", wrapped(name)), *((what, f"{number:,}") for what, number in numbers)))
+    rows = (("network", wrapped(name)), *((what, f"{number:,}") for what, number in numbers))
+    size, classes = " × ".join(map(str, input_size)), f"{num_classes:,} class{'es' * (num_classes != 1)}"
+    return Drawing((Table(rows),), f"for {classes} and an image of {size}")
 
 
 def choices_table(choices: Sequence[tuple[str, Sequence[str], str]]) -> Table:

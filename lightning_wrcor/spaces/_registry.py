@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from lightning_wrcor._config import Registry, closest
+from lightning_wrcor._config import Registry, closest, meant
 from lightning_wrcor.spaces._base import Space
 from lightning_wrcor.spaces.network_list import NetworkList
 
@@ -16,7 +16,8 @@ class _Spaces(Registry[Space]):
     """Says beside the rest that a list of networks is a space too."""
 
     def _unknown(self, name: str, names: Iterable[str]) -> ValueError:
-        return ValueError(f"There is no search space {name!r}. There are: {', '.join(closest(name, names))}.")
+        listed = ", ".join(closest(name, names))
+        return ValueError(f"There is no search space {name!r}.{meant(name, names)} There are: {listed}.")
 
     def _other(self, spec: Any) -> TypeError:
         return TypeError(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from lightning_wrcor.inspection import Costs, count_costs
-from lightning_wrcor.spaces._base import FiniteSpace, Genotype
+from lightning_wrcor.spaces._base import FiniteSpace, Genotype, ImageSizeError
 from lightning_wrcor.spaces._timm import (
     closest,
     configuration,
@@ -20,6 +21,11 @@ from lightning_wrcor.spaces._timm import (
     with_act_layer,
 )
 from lightning_wrcor.spaces._without_weights import without_weights
+
+_LOG = logging.getLogger(__name__)
+
+_MANY = 50
+"""Models to build before something can be said of the space, from which on a person should know why it takes long."""
 
 _OWN_ARGUMENTS = {
     "num_classes": "it comes with each call of build",
@@ -41,15 +47,16 @@ class TimmModels(FiniteSpace):
     because weights are never loaded and nothing is downloaded. The space is sorted by name.
 
     Names and patterns are checked at once. The filters ``image_size``, ``max_params`` and ``max_macs`` need the models
-    to be built, on the meta device (without weights), which takes some tenths of a second each: that happens when the
-    space is first counted, iterated or sampled, for the names that ``include``, ``exclude`` and ``max_input_size``
-    leave, and is kept. `left_out` says which names a filter removed, and why. A few models of timm are encoders
+    to be built, on the meta device (without weights), which takes up to some seconds each: for every name that is drawn,
+    and for all that ``include``, ``exclude`` and ``max_input_size`` leave when the space is counted or enumerated; what
+    is found is kept. `left_out` says which names a filter removed, and why. A few models of timm are encoders
     without a classifier: `build` refuses them, and so does every filter that builds.
 
     How a fixed input size is known: timm's default configuration of the model says ``fixed_input_size``. With
     ``image_size``, such a model is built with ``img_size=(image_size, image_size)`` and run once on the meta device;
     if either fails, it is left out, or, where ``include`` has its exact name, an error says what failed. Models
-    without a fixed size are taken as they are.
+    without a fixed size are taken as they are. A search leaves out models that cannot run on images of its size, which
+    most models with a fixed size cannot: give ``image_size`` to search them too.
 
     Args:
         include: a name, a pattern with ``*``, ``?`` and ``[...]`` as in `timm.list_models`, or a list of them.
@@ -122,9 +129,20 @@ class TimmModels(FiniteSpace):
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())
 
+    def most(self) -> int:
+        """How many names ``include`` and ``exclude`` leave; the other filters may remove some of them."""
+        return len(self._listed)
+
+    def shuffled(self, rng: random.Random) -> Iterator[str]:
+        """Every name once, in an order drawn from ``rng``; a filter looks at a name when its turn comes."""
+        self._check_exact_names()
+        return self._passing(rng.sample(self._listed, len(self._listed)))
+
     def sample(self, rng: random.Random) -> str:
         """Draw one name, all with the same probability."""
-        return rng.choice(self._names())
+        for name in self.shuffled(rng):
+            return str(name)
+        raise ValueError(self._why_empty())
 
     def mutate(self, genotype: Genotype, rng: random.Random) -> str:
         """Draw another name from the same family, or from all where the family has no other in the space.
@@ -135,11 +153,13 @@ class TimmModels(FiniteSpace):
             ValueError: if the space has one name only, or does not hold ``genotype``.
         """
         name = self.parse(str(genotype))
-        others = [other for other in self._names() if other != name]
-        if not others:
-            raise ValueError(f"{self!r} holds only {name!r}: there is no other model to mutate it into.")
         own = family(name)
-        return rng.choice([other for other in others if family(other) == own] or others)
+        others = [other for other in self._listed if other != name]
+        relatives = [other for other in others if family(other) == own]
+        for choices in (relatives, others):
+            for other in self._passing(rng.sample(choices, len(choices))):
+                return other
+        raise ValueError(f"{self!r} holds only {name!r}: there is no other model to mutate it into.")
 
     def build(self, genotype: Genotype, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
         """Build the untrained model, initialised as timm does, from torch's global random numbers.
@@ -186,7 +206,8 @@ class TimmModels(FiniteSpace):
             num_classes: width of the logits.
 
         Raises:
-            ValueError: if the model cannot be built, or cannot run on images of this size.
+            ImageSizeError: (a ValueError) if the model runs on images of its own size, but not of this one.
+            ValueError: if the model cannot be built, or run.
         """
         name = self._listed_name(str(genotype))
         size = self._size(name, input_size)
@@ -211,16 +232,30 @@ class TimmModels(FiniteSpace):
 
     def _names(self) -> list[str]:
         if self._left is None:
-            exact = {self.include} if isinstance(self.include, str) else set(self.include)
-            for name in sorted(exact.intersection(self._listed)):
-                verdict = self._verdict(name)
-                if verdict and verdict[0] in ("image_size", "build"):
-                    raise ValueError(f"include names {name!r}, but {verdict[1]}")
-            left = [name for name in self._listed if self._verdict(name) is None]
+            self._check_exact_names()
+            unknown = sum(name not in self._verdicts and self._must_build(name) for name in self._listed)
+            if unknown > _MANY:
+                _LOG.warning(
+                    "%d models of timm are built without weights, to see which of them pass the filters; this takes "
+                    "minutes. A narrower include=... is faster, and so are constraints of the search in place of filters.",
+                    unknown,
+                )
+            left = list(self._passing(self._listed))
             if not left:
                 raise ValueError(self._why_empty())
             self._left = left
         return self._left
+
+    def _check_exact_names(self) -> None:
+        exact = {self.include} if isinstance(self.include, str) else set(self.include)
+        for name in sorted(exact.intersection(self._listed)):
+            verdict = self._verdict(name)
+            if verdict and verdict[0] in ("image_size", "build"):
+                raise ValueError(f"include names {name!r}, but {verdict[1]}")
+
+    def _passing(self, names: Iterable[str]) -> Iterator[str]:
+        """Those of the names that pass the filters."""
+        return (name for name in names if self._verdict(name) is None)
 
     def _why_empty(self) -> str:
         removed = Counter(verdict[0] for verdict in self._verdicts.values() if verdict)
@@ -237,6 +272,10 @@ class TimmModels(FiniteSpace):
         if text not in self._listed:
             raise ValueError(f"There is no model {text!r} in the space. {closest(text, self._listed)}")
         return text
+
+    def _must_build(self, name: str) -> bool:
+        """Whether the filters need the model itself."""
+        return self.max_params is not None or self.max_macs is not None or self._resized(name)
 
     def _resized(self, name: str) -> bool:
         """Whether the model has a fixed input size that is not the space's ``image_size``."""
@@ -256,14 +295,29 @@ class TimmModels(FiniteSpace):
         try:
             costs = count_costs(network, size)
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            if configuration(name).fixed_input_size and size[1:] != self._size(name)[1:]:
-                reason += " It has a fixed input size: set image_size to build it for another."
-            raise ValueError(
-                f"{name!r} cannot run on an image of {size} (channels, height, width): {reason}"
-            ) from error
+            problem = (
+                f"{name!r} cannot run on an image of {size} (channels, height, width): {type(error).__name__}: {error}"
+            )
+            if not self._runs_on_its_own_size(network, name, size):
+                raise ValueError(problem) from error
+            if configuration(name).fixed_input_size:
+                problem += (
+                    f" It has a fixed input size: TimmModels(image_size={size[1]}) builds it for another, if it can be."
+                )
+            raise ImageSizeError(problem) from error
         self._costs[name, size, num_classes] = costs
         return costs
+
+    def _runs_on_its_own_size(self, network: nn.Module, name: str, size: tuple[int, int, int]) -> bool:
+        """Whether a network that does not run on images of ``size`` runs on those that it is for."""
+        own = (size[0], *self._size(name)[1:])
+        if own == size:
+            return False
+        try:
+            count_costs(network, own)
+        except (AssertionError, RuntimeError, TypeError, ValueError):
+            return False
+        return True
 
     def _verdict(self, name: str) -> tuple[str, str] | None:
         """The filter that removes the model and the reason, or None."""
@@ -279,7 +333,7 @@ class TimmModels(FiniteSpace):
                 f"its input size of {largest} pixels is above max_input_size={self.max_input_size}.",
             )
         resized, size = self._resized(name), self._size(name)
-        if not resized and self.max_params is None and self.max_macs is None:
+        if not self._must_build(name):
             return None
 
         def weigh(network: nn.Module) -> tuple[str, str] | None:

@@ -89,10 +89,17 @@ class UnionSpace(Space):
         name, space, own = self._read(genotype)
         return f"{name}: {space.key(own)}"
 
-    def draw(self, genotype: Genotype, *, width: float = 7.0) -> Figure:
+    def draw(
+        self,
+        genotype: Genotype,
+        *,
+        width: float = 7.0,
+        input_size: tuple[int, int, int] | None = None,
+        num_classes: int = 1000,
+    ) -> Figure:
         """As the genotype's own space draws it."""
         _, space, own = self._read(genotype)
-        return space.draw(own, width=width)
+        return space.draw(own, width=width, input_size=input_size, num_classes=num_classes)
 
     def layers(self, genotype: Genotype) -> Mapping[str, int] | None:
         """As the genotype's own space says."""

@@ -70,7 +70,7 @@ class ProgressiveResolution:
         if self.start > full:
             raise ValueError(
                 f"progressive starts with images of {self.start} pixels, but those of the data have only {full}: "
-                f"start must be at most {full}."
+                f"start must be at most {full}; without progressive (None, in YAML null) all have {full}."
             )
         # The last epoch has the full size even where `until` leaves none after it.
         grown = min(self.until * epochs, epochs - 1)

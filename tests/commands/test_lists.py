@@ -171,7 +171,8 @@ def test_a_sampled_genotype_can_be_read_back(capsys: pytest.CaptureFixture[str],
 
 def test_mistakes_in_names_of_spaces(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["spaces", "nasbench21"]) == 2
-    assert capsys.readouterr().err.startswith("error: There is no search space 'nasbench21'. There are: nasbench201,")
+    said = "error: There is no search space 'nasbench21'. Did you mean nasbench201? There are: nasbench201,"
+    assert capsys.readouterr().err.startswith(said)
     assert main(["spaces", "nasbench201", "--num-classes=0"]) == 2
     assert capsys.readouterr().err == "error: A network has at least 1 class; got --num-classes 0.\n"
 

@@ -17,11 +17,22 @@ import pytest
 
 matplotlib = pytest.importorskip("matplotlib")
 
-from search_toys import CELLS, batch  # noqa: E402
+import torch  # noqa: E402
+from search_toys import CELLS, Noise, Widths, batch  # noqa: E402
 
 from lightning_wrcor import report, zero_shot_search  # noqa: E402
 from lightning_wrcor.report.__main__ import main  # noqa: E402
-from lightning_wrcor.search import Evaluation, Funnel, RegularisedEvolution, SearchResult  # noqa: E402
+from lightning_wrcor.report._card_outcome import in_words  # noqa: E402
+from lightning_wrcor.search import (  # noqa: E402
+    NSGA2,
+    Evaluation,
+    Funnel,
+    LocalSearch,
+    RegularisedEvolution,
+    Reinforce,
+    SearchResult,
+    Strategy,
+)
 
 BATCH = batch(12, size=8, classes=3)
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> & --> </style>"
@@ -152,6 +163,28 @@ def test_the_winner_its_costs_and_the_honest_sentence(found: SearchResult, card:
         assert f"{rho:+.2f}" in page.text
 
 
+@pytest.mark.parametrize(
+    ("step", "count", "said"),
+    [
+        (1, 9, "fewer than 10 candidates stand in the order of size by accident too often, so the card does not warn."),
+        (1, 10, "So a ranking by parameters alone accounts for 100% of the variance of the ranks."),
+        (
+            -1,
+            10,
+            "So if anything the score prefers fewer parameters: a ranking by parameters, largest first, would put",
+        ),
+    ],
+)
+def test_what_the_correlation_with_size_comes_to(no_figures: None, step: int, count: int, said: str) -> None:
+    rows = [
+        Evaluation(place, f"n{place}", f"{place}", {"wrcor": place}, place, 100 + step * place, 7, 3)
+        for place in range(count)
+    ]
+    text = written(invented(0, history=rows)).text
+    assert said in text
+    assert ("Warning: wrcor says little here that params does not." in text) == (count == 10)
+
+
 def test_why_it_won_is_by_hand(found: SearchResult, card: Path) -> None:
     text, rows = Page(card).text, found.leaderboard
     best, middle = rows[0], rows[len(rows) // 2]
@@ -160,13 +193,16 @@ def test_why_it_won_is_by_hand(found: SearchResult, card: Path) -> None:
     assert f"It is {lead:.4g} ahead of the candidate in the middle of the ranking" in text
     assert f"(size term {size:+.4g}, shape term {lead - size:+.4g})" in text
     assert f"{rows[0].score - rows[1].score:.4g} above the second" in text
+    assert f"and {rows[0].score - rows[1].score:.4g} ahead of the second, " in text
+    assert text.count("The size term counts the network's non-linearities") == 1
+    assert text.count("The shape term says how well the responses tell the images apart.") == 1
     # The fewest layers, largest first, that carry two thirds of the score.
     totals = {row["layer"]: row["activation"] + row["gradient"] for row in best.details["shares"]}
     sizes = sorted(totals.values(), reverse=True)
     fewest = next(count for count in range(1, len(sizes) + 1) if sum(sizes[:count]) >= sum(sizes) * 2 / 3)
     assert f"carr{'y' if fewest > 1 else 'ies'} {sum(sizes[:fewest]) / sum(sizes):.0%} of its score" in text
     gradients = sum(row["gradient"] for row in best.details["shares"]) / sum(sizes)
-    assert f"gradients {gradients:.0%}" in text
+    assert f"the activations of all layers carry {1 - gradients:.0%} of it, and the gradients {gradients:.0%}." in text
     # Against the first generation, which evolution draws at random.
     first = max((row for row in found.history[:6] if row.status == "ok"), key=lambda row: row.score)
     if first is best:
@@ -183,6 +219,43 @@ def test_a_lead_is_of_size_or_of_shape(no_figures: None, shape: float, said: str
     for row in result.history:
         row.details |= {"size_term": (1 - shape) * row.scores["wrcor"], "shape_term": shape * row.scores["wrcor"]}
     assert f"ahead of the candidate in the middle of the ranking, {said}" in written(result).text
+
+
+def test_both_leads_are_told_alike_and_rounding_is_none(no_figures: None) -> None:
+    """The first is ahead of the second by size alone, and of the one in the middle by both."""
+    result = invented(10)
+    for place, row in enumerate(result.leaderboard):
+        row.score = row.scores["wrcor"] = 100.0 - 10 * place
+        shape = 50.0 - (5 * place if place > 1 else 2e-14 * place)
+        row.details |= {"size_term": row.score - shape, "shape_term": shape}
+    text = written(result).text
+    assert "40 ahead of the candidate in the middle of the ranking, by both (size term +20, shape term +20)" in text
+    assert ", and 10 ahead of the second, mainly by size (size term +10, shape term 0)." in text
+    assert "Against the second" not in text
+    result = invented(10)
+    for row in result.leaderboard[:2]:
+        row.score = row.scores["wrcor"] = 500.0
+    assert "ahead of the second" not in written(result).text, "a tie is no lead"
+
+
+@pytest.mark.parametrize(
+    "strategy", [RegularisedEvolution(14), Reinforce(first=20), NSGA2(population=15), LocalSearch(14)]
+)
+def test_a_strategy_that_never_came_to_learn(no_figures: None, strategy: Strategy) -> None:
+    name, argument = type(strategy).__name__, strategy.learns_after
+    result = zero_shot_search(Widths(), BATCH, [Noise(), "params"], strategy, 14, journal="j.jsonl", progress=False)
+    note = f"All 12 candidates were drawn at random: {name} learns only after its first {strategy.drawn_first} "
+    note += f"({argument}={strategy.drawn_first}). Give it a larger budget, or a smaller {argument}."
+    for one in (result, result.rerank("params"), SearchResult.from_journal("j.jsonl")):
+        text = written(one).text
+        assert note in one.notes
+        assert f"All candidates were drawn at random, as {name} never came to learn: it is the best of 12." in text
+        assert "the strategy found none better" not in text
+    some = result.rerank(constraints={"max_params": result.best.params})
+    assert note in some.notes, "of the search, however few are ranked now"
+    longer = invented(21, strategy=strategy.config())
+    assert "never came to learn" not in written(longer).text
+    assert f"of the first {strategy.drawn_first} candidates" in written(longer).text
 
 
 def test_terms_of_another_proxy_say_nothing_of_the_ranking(found: SearchResult) -> None:
@@ -214,6 +287,21 @@ def test_the_leaderboard_has_the_best_twenty_with_every_value(no_figures: None) 
         assert shown[1:] == [*values, str(row.depth)]
     larger = sum(row.params > result.best.params for row in result.leaderboard)
     assert page.row("parameters")[2] == f"{larger + 1} of {len(result.leaderboard)}"
+    alike = sum(row.depth == result.best.depth for row in result.leaderboard) - 1
+    assert page.row("depth")[2].endswith(f", shared with {alike} others")
+    two = invented(2)
+    two.history[1].depth = two.history[0].depth
+    assert written(two).row("depth")[2] == "1 of 2, shared with 1 other"
+
+
+@pytest.mark.parametrize("ranks", ["params", "wrcor"])
+def test_a_cost_that_is_also_a_proxy_is_listed_once(no_figures: None, ranks: str) -> None:
+    result = invented(3)
+    for row in result.history:
+        row.scores = {ranks: row.score, "params": float(row.params)}
+        row.score = row.scores[ranks]
+    head = written(result).row("", "candidate")
+    assert sorted(head[2:]) == sorted({ranks, "params", "MACs", "depth"})
 
 
 def test_a_race_is_told_and_its_means_are_shown(no_figures: None) -> None:
@@ -243,6 +331,14 @@ def test_funnel_and_troubles(no_figures: None) -> None:
     assert page.row("refused by zen", "40", "why not n{}")
 
 
+def test_those_from_a_journal_may_be_more_than_were_scored(no_figures: None) -> None:
+    result = invented()
+    result.funnel.resumed = 40
+    page = written(result)
+    assert page.row("from a journal, dead and failed ones too")[1] == "40"
+    assert sum(int(page.row(kind)[1]) for kind in ("scored", "dead", "failed")) == 40
+
+
 def test_settings_versions_and_costs(found: SearchResult, card: Path) -> None:
     import platform
 
@@ -269,8 +365,9 @@ def test_what_training_made_of_it(no_figures: None) -> None:
     result = invented()
     first, second = (row.name for row in result.leaderboard[:2])
     outcome = report.TrainingOutcome(
-        second, 0.5, {"r": 0.4, "s": 0.7}, {first: 0.1, second: 0.2}, "7 images", "EMA", "best.ckpt"
-    )
+        second, 0.5, {"r": 0.4, "s": 0.7}, {first: 0.1, second: 0.2}, "7 images", "EMA", "best.ckpt",
+        {"val/top1": 0.25}, {"test/top5": 1.0, "test/loss": 0.125},
+    )  # fmt: skip
     page = written(result, outcome=outcome)
     assert (
         "Not the winner by score but number 2 was trained as the best of the finalists: test accuracy 50.00%."
@@ -279,8 +376,17 @@ def test_what_training_made_of_it(no_figures: None) -> None:
     assert "better than 1 of 2 random candidates trained alike (median 55.00%)" in page.text
     assert page.row("s") == ["s", "random", "-", "70.00%"]
     assert page.row("2", second)[-1] == "50.00%", "in the leaderboard too"
-    for name, value in {"test images": "7 images", "weights": "EMA", "checkpoint": "best.ckpt"}.items():
+    for name, value in {
+        "test images": "7 images",
+        "weights": "EMA",
+        "checkpoint": "best.ckpt",
+        "chosen by": "validation top-1 accuracy 25.00%",
+        "test top-5 accuracy": "100.00%",
+        "test loss": "0.125",
+    }.items():
         assert page.row(name)[1] == value
+    alike = report.TrainingOutcome(first, 0.5, {"r": 0.4, "s": 0.5, "t": 0.5})
+    assert "better than 1, equal to 2 of 3 random candidates trained alike (median 50.00%)" in in_words(result, alike)
     assert (
         "The winner was trained: test accuracy 25.00%."
         in written(result, outcome=report.TrainingOutcome(first, 0.25)).text
@@ -363,13 +469,41 @@ def test_a_drawing_that_needs_room_scrolls_in_a_box_of_its_own(monkeypatch: pyte
     )
     (image,) = written(result, space=space).of("img")
     assert int(str(image["width"])) > 96 * 3.6
-    assert "min-width: 2" in str(image["style"])
+    assert image["class"] == "wide", "for which the style has the least width everywhere"
+    least = float(str(image["style"]).partition("--least: ")[2].removesuffix("rem"))
+    assert least > 20, "wider than a phone of 360 pixels, so that its text can be read"
     result.history[0].genotype = CELLS.sample(random.Random(0))
     monkeypatch.setattr(
         "lightning_wrcor.report._card.all_figures", lambda *_, **__: {"winner": result.draw(width=3.5, space=CELLS)}
     )
     (image,) = written(result, space=CELLS).of("img")
-    assert "min-width" not in str(image["style"])
+    assert "class" not in image
+
+
+def test_a_phone_has_each_number_beside_its_title(no_figures: None) -> None:
+    """A long name fills the line; so the head of the table is not shown there, and each cell says what it is."""
+    result = invented(5, "|a_long_name~{}" + 9 * "|a_part~0" + "|")
+    outcome = report.TrainingOutcome(result.best.name, 0.5, {"r": 0.4})
+    page = written(result, outcome=outcome)
+    stacked = [one for one in page.of("table") if "stacks" in str(one.get("class"))]
+    titles = ["The 4 best of 4", "Test accuracies", "Dead, failed and refused"]
+    assert [str(one["aria-label"]).startswith(title) for one, title in zip(stacked, titles, strict=True)] == [True] * 3
+    cells = [one.get("data-title") for one in page.of("td")]
+    assert cells[:7] == [None, "wrcor", "naswot", "params", "MACs", "depth", "test accuracy"]
+    style = "".join(data for tag, data in page.words if tag == "style")
+    assert "content: attr(data-title)" in style.partition("@media screen and (max-width: 40rem)")[2]
+
+
+def test_the_winner_is_drawn_with_the_costs_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randn(16, 1, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 7
+    result = zero_shot_search(["test_resnet"], images, "params", budget=1, progress=False)
+    figure = result.draw(width=3.5)
+    drawn = [text.get_text() for text in figure.axes[0].texts]
+    assert {f"{result.best.params:,}", f"{result.best.macs:,}", "for 7 classes and an image of 1 × 32 × 32"} <= set(
+        drawn
+    )
+    monkeypatch.setattr("lightning_wrcor.report._card.all_figures", lambda *_, **__: {"winner": figure})
+    assert "The costs in it are for the classes and the images of the search." in written(result).text
 
 
 def test_without_matplotlib_the_card_says_how_to_get_figures(

@@ -46,7 +46,7 @@ def test_bands_and_the_first_that_is_broken() -> None:
         ({"max_macs": float("inf")}, "max_macs=inf is not finite"),
         ({"max_params": "5e6"}, "max_params is a number or None; got '5e6' .YAML reads 5e6 as text"),
         ({"max_params": True}, "max_params is a number or None; got True"),
-        ({"max_param": 5}, "no constraint named 'max_param'. Constraints: max_params, "),
+        ({"max_param": 5}, "no constraint named 'max_param'. Did you mean max_params.? Constraints: max_params, "),
         ({"depth_max": 5}, "Constraints: max_depth, "),
         ({3: 5}, "no constraint named 3"),
     ],

@@ -14,7 +14,7 @@ from torch import nn
 from lightning_wrcor import zero_shot_search
 from lightning_wrcor.inspection import Costs
 from lightning_wrcor.search import SearchError, SearchResult, Strategy, _search
-from lightning_wrcor.spaces import NetworkList
+from lightning_wrcor.spaces import ImageSizeError, NetworkList
 
 
 def search(space: Any = None, proxy: Any = None, strategy: Any = "exhaustive", **kwargs: Any) -> SearchResult:
@@ -38,6 +38,33 @@ def test_every_third_candidate_raises() -> None:
     assert result.funnel.scored == 8
     assert [row.genotype[1] for row in result.leaderboard] == [11, 10, 8, 7, 5, 4, 2, 1]
     assert result.notes[0].startswith("4 of 12 candidates could not be scored. Most common reasons: RuntimeError: no")
+
+
+class OfAnotherSize(Widths):
+    """Every other network takes images of one size only, which is not that of the batch."""
+
+    def costs(self, genotype: Any, input_size: Any = None, num_classes: int = 1000) -> Costs:
+        if genotype[1] % 2 or self.count < 12:
+            raise ImageSizeError(f"width {genotype[1]} wants larger images")
+        return super().costs(genotype, input_size, num_classes)
+
+
+def test_networks_for_images_of_another_size_are_left_out_and_take_no_budget() -> None:
+    result = search(OfAnotherSize(), budget=5)
+    assert [row.genotype[1] for row in result.history] == [2, 4, 6, 8, 10]
+    assert result.funnel.rejected == {"image_size": 5}
+    assert result.funnel.failed == 0
+    (note,) = (note for note in result.notes if "left out" in note)
+    assert re.match(
+        r"5 candidates were left out, which cannot run on images of \d+x\d+ pixels\. The first: width 1 ", note
+    )
+
+
+def test_a_search_among_networks_for_another_size_says_so() -> None:
+    with pytest.raises(
+        SearchError, match=r"No candidate takes images of this size\. 11 candidates were .*: width 1 wants"
+    ):
+        search(OfAnotherSize(11))
 
 
 def test_a_proxy_that_always_raises_stops_the_search() -> None:

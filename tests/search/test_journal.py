@@ -221,7 +221,7 @@ def test_the_fingerprint_of_a_batch() -> None:
         (changed, labels),
         (images, labels.flip(0)),
         (images.half(), labels),
-        (images.reshape(8, 3, 2, 8), labels),
+        (images.reshape(len(images), 3, 2, 8), labels),
         (images, labels.int()),
     ]
     assert len({fingerprint(other) for other in others} | {same}) == 6

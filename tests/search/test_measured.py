@@ -176,13 +176,13 @@ def test_resolution_of_a_real_space() -> None:
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"max_latency": 3}, ValueError, "no constraint named 'max_latency'. Constraints: max_latency_ms"),
+        ({"max_latency": 3}, ValueError, "'max_latency'. Did you mean max_latency_ms.? Constraints: max_latency_ms"),
         ({"max_latency_ms": 3, "min_latency_ms": 4}, ValueError, "min_latency_ms=4 and max_latency_ms=3 together"),
         ({"max_memory_mb": "1GB"}, ValueError, "max_memory_mb is a number or None; got '1GB'"),
         (
             {"latency": {"batch": 3}},
             ValueError,
-            "no setting named 'batch' of the latency of constraints. Settings: batch_size",
+            "no setting named 'batch' of the latency of constraints. Did you mean batch_size.? Settings: batch_size",
         ),
         (
             {"latency": "fast"},

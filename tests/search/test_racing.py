@@ -254,7 +254,6 @@ def test_the_table_and_the_file(tmp_path: Path) -> None:
         "race",
         "error",
         "params",
-        "params",
         "MACs",
         "depth",
     ]
@@ -569,7 +568,7 @@ def test_the_bar_counts_the_race(capsys: pytest.CaptureFixture[str]) -> None:
         ({"errors": -1}, ValueError, "errors of a race is a number of standard errors, 0 or more; got -1"),
         ({"errors": math.nan}, ValueError, "errors of a race"),
         ({"errors": "2"}, ValueError, "errors of a race"),
-        ({"sedes": 3}, ValueError, "There is no setting named 'sedes' of a race. Settings: seeds"),
+        ({"sedes": 3}, ValueError, "There is no setting named 'sedes' of a race. Did you mean seeds"),
         (8, TypeError, "A race is given as Racing"),
         (True, TypeError, "A race is given as Racing"),
     ],

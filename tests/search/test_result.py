@@ -179,13 +179,15 @@ def test_the_table() -> None:
     assert lines[4].startswith("Rank correlation of fake with")
     assert lines[5] == "A note."
     two = zero_shot_search(Widths(), BATCH, [Noise(), "params"], budget=3, progress=False)
-    assert two.table().splitlines()[0].split() == ["candidate", "noise", "params", "params", "MACs", "depth"]
+    assert two.table().splitlines()[0].split() == ["candidate", "noise", "params", "MACs", "depth"]
+    assert two.table().splitlines()[1].split()[3] == str(two.best.params), "once, as costs are written"
 
 
 def test_the_funnel_in_words() -> None:
     funnel = Funnel(9, 1, {"max_params": 2, "min_depth": 1}, 3, 1, 1, 2)
     expected = "9 sampled, 1 repeated, 2 rejected by max_params, 1 rejected by min_depth, 3 scored, 1 dead, 1 failed"
-    assert str(funnel) == expected + " (2 from the journal)"
+    assert str(funnel) == expected + " (2 from the journal, dead and failed ones too)"
+    assert str(Funnel(2, scored=2, resumed=2)) == "2 sampled, 2 scored (2 from the journal)"
     assert str(Funnel(2, scored=2)) == "2 sampled, 2 scored"
 
 

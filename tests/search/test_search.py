@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from lightning_wrcor import zero_shot_search
 from lightning_wrcor._random import derive_seed, own_random_numbers
 from lightning_wrcor.proxies import Context, WRCor
 from lightning_wrcor.proxies._score import score_prepared
-from lightning_wrcor.search import RandomSearch, SearchError, SearchResult, _search
+from lightning_wrcor.search import RandomSearch, RegularisedEvolution, SearchError, SearchResult, _search
 from lightning_wrcor.spaces import NetworkList
 
 
@@ -168,7 +169,7 @@ def test_the_space_says_which_layer_a_module_belongs_to() -> None:
     # One non-linearity: a layer further is B log 2 more.
     plain, layered = (search(space, "wrcor", strategy="exhaustive") for space in (Widths(), Layered()))
     assert plain.history[9].details["shares"][0]["layer"] == 0
-    assert layered.history[9].score == pytest.approx(plain.history[9].score + 8 * 4 * math.log(2))
+    assert layered.history[9].score == pytest.approx(plain.history[9].score + len(BATCH[0]) * 4 * math.log(2))
 
 
 def test_the_default_device_makes_no_difference() -> None:
@@ -199,6 +200,33 @@ def test_networks_that_change_their_input_do_not_change_the_next() -> None:
     alone = zero_shot_search(NetworkList({"2": Careless}), (before, labels), [Runs(), "wrcor"], progress=False)
     assert torch.equal(images, before)
     assert rows[2].scores == alone.best.scores
+
+
+# ---- what a reader should know
+
+
+def test_few_images_are_noted(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    two = zero_shot_search(CELLS, batch(2), "wrcor", budget=2, journal=path, progress=False)
+    (note,) = two.notes
+    assert note.startswith("Scored on only 2 images: what a proxy learns from images rests on 1 pair of them")
+    assert two.rerank().notes == SearchResult.from_journal(path).notes == [note]
+    (note,) = zero_shot_search(Widths(), batch(15), Noise(), budget=2, progress=False).notes
+    assert note.startswith("Scored on only 15 images: what a proxy learns from images rests on 105 pairs of them")
+    assert zero_shot_search(CELLS, batch(16), "wrcor", budget=2, progress=False).notes == []
+    counted = zero_shot_search(Widths(), batch(2), ["params", "macs"], budget=2, progress=False)
+    assert counted.notes == [], "what only counts looks at no image"
+
+
+def test_a_budget_within_the_first_population_is_noted() -> None:
+    strategy = RegularisedEvolution(population=5)
+    note = "All 5 candidates were drawn at random: RegularisedEvolution learns only after its first 5 (population=5). "
+    note += "Give it a larger budget, or a smaller population."
+    assert search(strategy=strategy, budget=5).notes == [note]
+    assert search(strategy=strategy, budget=6).notes == []
+    assert search(strategy="random", budget=5).notes == []
+    (note,) = search(strategy=strategy, budget=1).notes
+    assert note.startswith("The only candidate was drawn at random: ")
 
 
 # ---- raw scores over mixed depths
@@ -281,12 +309,12 @@ def _never(width: int) -> float:
         ({"proxy": ["wrcor", "param"]}, "no proxy named 'param'.*closest first: params"),
         ({"proxy": []}, "list of proxies is empty"),
         ({"proxy": [WRCor(), WRCor(gates=True)]}, "Two proxies have the name 'wrcor'"),
-        ({"space": "nasbench21"}, "no search space 'nasbench21'. There are: nasbench201"),
+        ({"space": "nasbench21"}, "no search space 'nasbench21'. Did you mean nasbench201.? There are: nasbench201"),
         ({"space": ["resnet18", "resnet19"]}, "resnet19"),
         ({"num_classes": 2}, "largest label is 2, but num_classes is 2"),
         ({"strategy": "exhaustive", "space": Endless()}, "Endless cannot be enumerated"),
         ({"strategy": "exhaustive", "space": Huge()}, "1,000,000.* candidates, too many to score"),
-        ({"constraints": {"max_parms": 3}}, "no constraint named 'max_parms'. Constraints: max_params"),
+        ({"constraints": {"max_parms": 3}}, "'max_parms'. Did you mean max_params.? Constraints: max_params"),
     ],
 )
 def test_settings_that_cannot_work(arguments: dict[str, Any], message: str, tmp_path: Any) -> None:
@@ -311,7 +339,7 @@ def test_batches_that_cannot_be_scored(images: torch.Tensor, labels: torch.Tenso
 
 def test_labels_that_are_probabilities() -> None:
     images, _ = BATCH
-    labels = torch.full((8, 3), 1 / 3)
+    labels = torch.full((len(images), 3), 1 / 3)
     assert zero_shot_search(CELLS, (images, labels), budget=1, progress=False).num_classes == 3
     with pytest.raises(ValueError, match="probabilities of 3 classes, but num_classes is 4"):
         zero_shot_search(Widths(), (images, labels), Of(_never), num_classes=4, progress=False)

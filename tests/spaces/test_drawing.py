@@ -390,8 +390,25 @@ def test_a_space_of_ones_own_is_drawn_by_its_name_and_costs():
     params, macs = 3 * 4 + 4 + 4 * 1000 + 1000, 3 * 4 * 64 + 4 * 1000
     written = rows(figure)
     assert written[0][0] == "network"
-    assert " ".join(part for row in written[:-3] for part in row if part != "network") == Own().name(4)
-    assert written[-3:] == [["parameters", f"{params:,}"], ["multiply-adds", f"{macs:,}"], ["non-linearities", "1"]]
+    assert " ".join(part for row in written[:-4] for part in row if part != "network") == Own().name(4)
+    assert written[-4:] == [
+        ["parameters", f"{params:,}"],
+        ["multiply-adds", f"{macs:,}"],
+        ["non-linearities", "1"],
+        ["for 1,000 classes and an image of 3 × 8 × 8"],
+    ]
+
+
+def test_costs_are_for_the_images_and_the_classes_that_are_asked_for():
+    for space, genotype in ((Own(), 4), (get_space("union", spaces={"own": Own()}), ("own", 4))):
+        drawn = space.draw(genotype, input_size=(1, 6, 5), num_classes=1)
+        params, macs = 1 * 4 + 4 + 4 * 1 + 1, 1 * 4 * 30 + 4 * 1
+        assert {f"{params:,}", f"{macs:,}", "for 1 class and an image of 1 × 6 × 5"} <= set(texts(drawn))
+        assert_legible(drawn, 7)
+    cell = CELLS.sample(random.Random(0))
+    assert texts(CELLS.draw(cell, input_size=(1, 6, 5), num_classes=1)) == texts(CELLS.draw(cell)), (
+        "which shows no costs"
+    )
 
 
 def test_a_union_draws_as_its_member():

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import timm
 import torch
 from torch import nn
 
+from lightning_wrcor.spaces import ImageSizeError
 from lightning_wrcor.spaces.timm_models import TimmModels
 
 TINY = ("test_efficientnet", "test_resnet", "test_vit")
@@ -194,11 +196,56 @@ def test_a_model_that_does_not_take_image_size_is_left_out_or_refused_by_name():
         len(TimmModels(["efficientformer_l1", "test_resnet"], image_size=96))
 
 
+def test_a_draw_builds_no_more_models_than_it_needs(monkeypatch):
+    space = TimmModels("vit_*_224", image_size=64)
+    built = []
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **kwargs: built.append(name) or create(name, **kwargs))
+    drawn = list(islice(space.shuffled(random.Random(0)), 2))
+    assert set(drawn) <= set(built)
+    assert len(built) < 6 < space.most()
+    assert space.mutate(drawn[0], random.Random(0)) != drawn[0]
+    assert len(built) < 9
+
+
+def test_a_search_without_end_draws_every_model_once():
+    space = TimmModels("resnet1*", max_params=16_000_000)
+    assert sorted(space.shuffled(random.Random(3))) == list(space)
+    assert space.most() > len(space)
+
+
+def test_a_model_that_runs_on_its_own_size_only_says_how_to_build_it_for_another():
+    with pytest.raises(ImageSizeError, match=r"'mixer_b16_224'.*\(3, 64, 64\).*TimmModels\(image_size=64\)"):
+        TimmModels("mixer_b16_224").costs("mixer_b16_224", (3, 64, 64))
+    with pytest.raises(ImageSizeError, match=r"'inception_v3'.*\(3, 32, 32\)"):  # no fixed size, but too small a one
+        TimmModels("inception_v3").costs("inception_v3", (3, 32, 32))
+
+
+def test_a_model_that_runs_on_no_size_is_no_matter_of_size(monkeypatch):
+    def broken(network, size):
+        raise RuntimeError("broken whatever the size")
+
+    monkeypatch.setattr("lightning_wrcor.spaces.timm_models.count_costs", broken)
+    with pytest.raises(ValueError, match="broken whatever the size") as caught:
+        TimmModels("mixer_b16_224").costs("mixer_b16_224", (3, 64, 64))
+    assert not isinstance(caught.value, ImageSizeError)
+
+
+def test_who_counts_hundreds_of_models_is_told_why_it_takes_long(monkeypatch, caplog):
+    space = TimmModels("vit_*_224", image_size=64)
+    monkeypatch.setattr("lightning_wrcor.spaces.timm_models._MANY", 3)
+    monkeypatch.setattr(space, "_examine", lambda name: None)
+    assert len(space) == space.most()
+    assert f"{space.most()} models of timm are built" in caplog.text
+
+
 def test_without_image_size_costs_are_for_the_models_own_size():
     space = TimmModels(["test_resnet", "vit_tiny_patch16_224"])
     assert space.costs("test_resnet") == space.costs("test_resnet", (3, 160, 160))
     assert space.costs("test_resnet").macs > space.costs("test_resnet", (3, 64, 64)).macs
-    with pytest.raises(ValueError, match=r"'vit_tiny_patch16_224' cannot run .*\(3, 64, 64\).*: set image_size"):
+    with pytest.raises(
+        ValueError, match=r"'vit_tiny_patch16_224' cannot run .*\(3, 64, 64\).*TimmModels\(image_size=64\)"
+    ):
         space.costs("vit_tiny_patch16_224", (3, 64, 64))
 
 

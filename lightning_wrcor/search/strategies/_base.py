@@ -34,13 +34,21 @@ class Strategy(Configurable, ABC):
     default_budget: int | None = 100
     """Candidates scored when the user names no budget; None: all that the strategy proposes."""
     total: int | None = None
-    """How many candidates it proposes before it has no more, known after `start`. None: there is no end to them, and
+    """How many candidates it proposes at most before it has no more, known after `start`. None: there is no end to them, and
     the search gives up after many in a row that are rejected or repeated."""
+    learns_after: str | None = None
+    """Name of the argument that says how many candidates are drawn at random before it learns; None where it learns nothing
+    or where that is not known."""
     measures: Sequence[str] = ()
     """Costs that it reads of evaluations beside those that are always there: ``"memory_mb"``, ``"latency_ms"``."""
     ranking: Sequence[str] = ()
     """Names of the proxies that rank, of which `Evaluation.scores` holds the values: the one, or the members of a vote.
     The search sets it before `start`."""
+
+    @property
+    def drawn_first(self) -> int:
+        """How many candidates it draws at random before it learns; 0 where it learns nothing or where that is not known."""
+        return int(getattr(self, self.learns_after)) if self.learns_after else 0
 
     @abstractmethod
     def start(self, space: Space, seed: int) -> None:

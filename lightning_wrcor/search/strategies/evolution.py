@@ -32,6 +32,7 @@ class RegularisedEvolution(LearningStrategy):
     """
 
     kind = "evolution"
+    learns_after = "population"
 
     def __init__(self, population: int = 64, tournament: int = 10, children: int = 8) -> None:
         self.population = check_count("population", population)

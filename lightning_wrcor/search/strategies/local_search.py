@@ -31,6 +31,7 @@ class LocalSearch(LearningStrategy):
     """
 
     kind = "local_search"
+    learns_after = "starts"
 
     def __init__(self, starts: int = 10, neighbours: int | None = None, eager: bool = False, children: int = 8) -> None:
         self.starts = check_count("starts", starts)

@@ -42,6 +42,7 @@ class NSGA2(LearningStrategy):
     """
 
     kind = "nsga2"
+    learns_after = "population"
 
     def __init__(self, costs: str | Sequence[str] = "macs", population: int = 40, crossover: float = 0.9) -> None:
         self.costs = costs if isinstance(costs, str) else list(costs)

@@ -52,6 +52,7 @@ class Reinforce(LearningStrategy):
     """
 
     kind = "reinforce"
+    learns_after = "first"
 
     def __init__(
         self,

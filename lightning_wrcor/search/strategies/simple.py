@@ -25,11 +25,8 @@ class RandomSearch(Strategy):
         self._rng = random.Random(derive_seed(seed, "random search"))
         self._rest: Iterator[Genotype] | None = None
         self.total = None
-        size = _size(space)
-        if isinstance(space, FiniteSpace) and size is not None and size <= ENUMERABLE:
-            candidates = list(space)
-            self._rng.shuffle(candidates)
-            self._rest, self.total = iter(candidates), len(candidates)
+        if isinstance(space, FiniteSpace) and space.most() <= ENUMERABLE:
+            self._rest, self.total = space.shuffled(self._rng), space.most()
 
     def ask(self, n: int) -> list[Genotype]:
         """Up to ``n`` draws."""
@@ -52,14 +49,9 @@ class ExhaustiveSearch(Strategy):
         """
         if not isinstance(space, FiniteSpace):
             raise ValueError(f"{type(space).__name__} cannot be enumerated; use strategy='random' with a budget.")
-        self.total = _size(space)
+        self.total = space.most()
         self._rest = iter(space)
 
     def ask(self, n: int) -> list[Genotype]:
         """The next ``n`` candidates."""
         return list(islice(self._rest, n))
-
-
-def _size(space: Space) -> int | None:
-    # Not len(space), which fails beyond 2^63.
-    return type(space).__len__(space) if isinstance(space, FiniteSpace) else None
