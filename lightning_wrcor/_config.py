@@ -283,7 +283,7 @@ class Registry(Generic[T]):
             raise ValueError(f"Cannot import {module_name!r} of class_path {path!r}: {error}") from error
         if not hasattr(module, name):
             there = [
-                key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, self._base)
+                key for key, value in vars(module).items() if not key.startswith("_") and self._can_be_built(value)
             ]
             listed = f"Its {self._plural}: {', '.join(closest(name, there))}." if there else f"It has no {self._what}."
             raise ValueError(f"class_path {path!r}: {module_name!r} has no {name!r}. {listed}")
@@ -291,6 +291,14 @@ class Registry(Generic[T]):
         if not (isinstance(cls, type) and issubclass(cls, self._base)):
             raise TypeError(f"class_path {path!r} must lead to a subclass of {class_path(self._base)}; got {cls!r}.")
         return cls
+
+    def _can_be_built(self, value: Any) -> bool:
+        return (
+            isinstance(value, type)
+            and issubclass(value, self._base)
+            and not inspect.isabstract(value)
+            and value is not self._base
+        )
 
     def _construct(self, cls: type[T], init_args: Mapping[str, Any]) -> T:
         if inspect.isabstract(cls):

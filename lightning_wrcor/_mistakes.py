@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import logging
@@ -178,7 +179,7 @@ def check_types(values: Mapping[str, Any], types: Mapping[str, Any]) -> None:
         if value is None:
             raise ValueError(f"{name} has no value.")
     try:
-        parser.parse_object(dict(values))
+        parser.parse_object(copy.deepcopy(dict(values)))  # jsonargparse puts namespaces in the place of inner mappings
     except ArgumentError as error:
         raise ValueError(sentence(str(error))) from error
 

@@ -127,6 +127,8 @@ def check_keys(where: str, section: Mapping[str, Any], known: Sequence[str], els
     for key in section:
         if key not in known:
             hint = meant(key, (*known, *elsewhere), where)
+            if key in elsewhere:  # "did you mean" the same would help nobody
+                hint = f" {where}{key} is one for folders of images: give {where}root=... too."
             end(f"There is no setting {where}{key}.{hint} Known: {', '.join(known)}.")
 
 

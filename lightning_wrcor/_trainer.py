@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, SequentialSampler, Subset
 
+from lightning_wrcor._batches import Read, read_tensors
 from lightning_wrcor._random import own_random_numbers
 from lightning_wrcor.search import CHECKPOINT_KEY, Winner
 from lightning_wrcor.search._ranks import TorchRanks
-
-Read = Callable[[Any], tuple[Tensor, Tensor]]
-"""Turns a batch of the user's loader into ``(images, labels)``."""
 
 
 class TrainerRanks(TorchRanks):
@@ -166,7 +164,7 @@ def draw_batch(loader: Any, batch_size: int, seed: int, read: Read) -> tuple[Ten
         order = torch.randperm(len(loader.dataset), generator=torch.Generator().manual_seed(seed))
         chosen = Subset(loader.dataset, order[:batch_size].tolist())
         own: Iterable[Any] = DataLoader(chosen, batch_size=batch_size, collate_fn=loader.collate_fn)
-        return _read(next(iter(own)), read)
+        return read_tensors(next(iter(own)), read)
     generators = [
         generator
         for holder in (loader, getattr(loader, "sampler", None))
@@ -176,7 +174,7 @@ def draw_batch(loader: Any, batch_size: int, seed: int, read: Read) -> tuple[Ten
     images, labels, count = [], [], 0
     try:
         for batch in loader:
-            image, label = _read(batch, read)
+            image, label = read_tensors(batch, read)
             images.append(image)
             labels.append(label)
             count += len(image)
@@ -191,11 +189,6 @@ def draw_batch(loader: Any, batch_size: int, seed: int, read: Read) -> tuple[Ten
     if not images:
         raise MisconfigurationException("The training loader gave no batch.")
     return torch.cat(images)[:batch_size], torch.cat(labels)[:batch_size]
-
-
-def _read(batch: Any, read: Read) -> tuple[Tensor, Tensor]:
-    images, labels = read(batch)
-    return images.detach().cpu(), labels.detach().cpu()
 
 
 def check_callback_order(trainer: Trainer, position: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NoReturn
 
 import yaml
@@ -17,10 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 import lightning_wrcor  # noqa: F401  (bare class names on the command line)
 from lightning_wrcor._mistakes import check_types, end, sentence, told_plainly, with_tracebacks
 from lightning_wrcor._search_trainer import SearchTrainer
+from lightning_wrcor._trainer import read_checkpoint
 from lightning_wrcor.callback import ZeroShotSearch
 from lightning_wrcor.commands import COMMANDS, summary
 from lightning_wrcor.data import DigitsData, ImageFolderData, TimmData
 from lightning_wrcor.module import ZeroShotSearchModule
+from lightning_wrcor.search import CHECKPOINT_KEY
 
 __all__ = [
     "DigitsData",
@@ -70,6 +74,20 @@ class _CLI(LightningCLI):
             super().instantiate_classes()
         self._let_callback_write_configurations()
 
+    def _parse_ckpt_path(self) -> None:
+        """Take the module's arguments from its checkpoint, also where no command line has written that.
+
+        Lightning finds the class in checkpoints of the command line alone; those of a recipe or of Python do not name it.
+        """
+        given = self.config[self.config.subcommand]
+        path = given.get("ckpt_path")
+        arguments = _module_arguments(path) if path else None
+        if arguments is None:
+            super()._parse_ckpt_path()
+            return
+        model = {"class_path": given.model.class_path, "init_args": arguments}  # perhaps a subclass
+        self.config = self.parser.parse_object({self.config.subcommand: {"model": model}}, self.config)
+
     def _run_subcommand(self, subcommand: str) -> None:
         with told_plainly():
             super()._run_subcommand(subcommand)
@@ -82,6 +100,19 @@ class _CLI(LightningCLI):
             listed = yaml.safe_load(text)["trainer"]["callbacks"]
             listed = listed if isinstance(listed, list) else [listed]
             callbacks[places[0]].as_configuration = partial(_with_winner, listed, places[0])
+
+
+def _module_arguments(path: str) -> dict[str, Any] | None:
+    """Arguments of `ZeroShotSearchModule` in a checkpoint of it that does not name its class; None for any other."""
+    if not Path(path).is_file():
+        return None
+    try:
+        checkpoint = read_checkpoint(path)
+    except (UnpicklingError, RuntimeError, EOFError):  # Lightning says what is wrong with it
+        return None
+    arguments = checkpoint.get("hyper_parameters") or {}
+    own = CHECKPOINT_KEY in checkpoint and {"space", "genotype", "probe_size"} <= set(arguments)
+    return dict(arguments) if own and "_class_path" not in arguments else None
 
 
 def _with_winner(callbacks: list[dict[str, Any]], place: int, chosen: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
@@ -38,6 +38,7 @@ from lightning_wrcor._search_trainer import SearchTrainer
 from lightning_wrcor._trainer import draw_batch
 from lightning_wrcor.cli import check_types, told_plainly
 from lightning_wrcor.data import TimmData
+from lightning_wrcor.data._base import ImageData
 from lightning_wrcor.export import check_formats, export_network
 from lightning_wrcor.report import TrainingOutcome, write_card
 from lightning_wrcor.search import Constraints, Evaluation, SearchResult, Winner
@@ -115,9 +116,10 @@ def data_class(config: dict[str, Any]) -> Any:
     return ImageFolderData if "root" in config["data"] else DigitsData
 
 
-def make_data(config: dict[str, Any]) -> LightningDataModule:
-    """The data module of a configuration."""
-    data: LightningDataModule = data_class(config)(**config["data"])
+def make_data(config: dict[str, Any]) -> ImageData:
+    """The data module of a configuration; test images that do not fit are refused before the search, not after training."""
+    data: ImageData = data_class(config)(**config["data"])
+    data.will_test = True
     return data
 
 

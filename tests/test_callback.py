@@ -352,6 +352,21 @@ def test_batches_of_other_forms() -> None:
     with pytest.raises(MisconfigurationException, match=r"keys pic, kind; .* Override ZeroShotSearch\.read_batch"):
         trainer(callbacks=[search()]).fit(Lit(), DataLoader(odd, 8))  # type: ignore[arg-type]
 
+    class Pairs(ZeroShotSearch):
+        def read_batch(self, batch: Any) -> Any:
+            return batch[0], batch[1]
+
+    said = r"read_batch does not fit the training batches: KeyError: 0, of a mapping with the keys pic, kind\."
+    with pytest.raises(MisconfigurationException, match=said):
+        trainer(callbacks=[Pairs(CELLS)]).fit(Lit(), DataLoader(odd, 8))  # type: ignore[arg-type]
+
+    class Names(ZeroShotSearch):
+        def read_batch(self, batch: Any) -> Any:
+            return tuple(batch)
+
+    with pytest.raises(MisconfigurationException, match=r"two tensors; of a mapping .* it gave a tuple of str, str\."):
+        trainer(callbacks=[Names(CELLS)]).fit(Lit(), DataLoader(odd, 8))  # type: ignore[arg-type]
+
     class Reads(ZeroShotSearch):
         def read_batch(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
             return batch["pic"], batch["kind"]

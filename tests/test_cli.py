@@ -452,3 +452,28 @@ def test_the_clis_own_optimizer_would_train_nothing_and_is_refused(tmp_path: Pat
     args = ["fit", *QUICK, *CALLBACK, "--optimizer=SGD", "--optimizer.lr=0.1", f"--trainer.default_root_dir={tmp_path}"]
     with pytest.raises(MisconfigurationException, match=r"in no optimiser .*auto_configure_optimizers=False"):
         own_cli(args)
+
+
+class Smaller(ZeroShotSearchModule):
+    """A user's own subclass."""
+
+
+@pytest.mark.parametrize("kind", [ZeroShotSearchModule, Smaller])
+def test_a_checkpoint_that_no_command_line_wrote(tmp_path: Path, kind: type) -> None:
+    """A recipe's, or Python's: it does not say of which class it is. Its arguments count, not those of the file."""
+    cells = {"class_path": "lightning_wrcor.spaces.NASBench201", "init_args": {"width": 4, "cells": 1}}
+    module = kind(cells, num_classes=10, budget=2, probe_size=8, seed=3, lr=0.05, journal=None, log_figures=False)
+    run = toys.trainer(max_steps=1, default_root_dir=tmp_path, limit_val_batches=0)
+    run.fit(module, datamodule=DigitsData(image_size=8))
+    run.save_checkpoint(tmp_path / "best.ckpt")
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    model = {"class_path": path, "init_args": {"space": "darts", "budget": 9, "lr": 0.2}}
+    config = {"model": model, "data": {"class_path": "DigitsData", "init_args": {"image_size": 8}}}
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(config))
+    tested = main(
+        ["test", f"--config={tmp_path / 'search.yaml'}", f"--ckpt_path={tmp_path / 'best.ckpt'}", *QUICK[:2]]
+    ).model
+    assert type(tested) is kind
+    assert toys.same_weights(tested, module)
+    assert tested.hparams["genotype"] == module.winner.name
+    assert (tested.hparams["budget"], tested.hparams["lr"], tested.hparams["seed"]) == (2, 0.05, 3)

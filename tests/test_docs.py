@@ -6,9 +6,11 @@ import argparse
 import ast
 import importlib
 import inspect
+import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,8 +224,43 @@ def test_lines_of_other_commands_are_understood(page: Path, monkeypatch: pytest.
 
 
 def test_every_line_of_a_guide_is_read_by_a_test() -> None:
-    read = ("python recipes/imagenet.py", "python -m lightning_wrcor", "python -c ", "#", "trap ", "wait")
-    assert [line for line in lines(ROOT / "docs" / "imagenet.md") if line and not line.startswith(read)] == []
+    guide = ROOT / "docs" / "imagenet.md"
+    (script,) = [block.text for block in blocks(guide, "bash") if block.title == "imagenet.sbatch"]
+    read = ("python recipes/imagenet.py", "python -m lightning_wrcor", "python -c ", "#")
+    others = [line for line in lines(guide) if line and not line.startswith(read)]
+    assert [line for line in others if line not in script.splitlines()] == []
+
+
+@pytest.mark.parametrize(("ends_with", "signalled"), [(0, False), (3, False), (0, True), (5, True)])
+def test_the_script_for_slurm_ends_as_the_training_does(ends_with: int, signalled: bool) -> None:
+    """With a stand-in for srun, which signals the script where the time is nearly up."""
+    (script,) = [
+        block.text for block in blocks(ROOT / "docs" / "imagenet.md", "bash") if block.title == "imagenet.sbatch"
+    ]
+    signal = "kill -USR1 $PPID; until [ -e requeued ]; do sleep 0.05; done; sleep 0.2" if signalled else ":"
+    stand_ins = {
+        "srun": f"echo $SRUN_CPUS_PER_TASK $* > started; {signal}; exit {ends_with}",
+        "scontrol": "echo $* > requeued",
+    }
+    for name, text in stand_ins.items():
+        path = Path(name)
+        path.write_text(f"#!/bin/bash\n{text}\n", encoding="utf-8")
+        path.chmod(0o755)
+    settings = {"PATH": f"{Path.cwd()}:{os.environ['PATH']}", "SLURM_JOB_ID": "17", "SLURM_CPUS_PER_TASK": "12"}
+    ended = subprocess.run(["bash", "-c", script], env=settings, timeout=60, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (ends_with, "")
+    assert Path("started").read_text().startswith("12 python recipes/imagenet.py modern one_node")
+    assert Path("requeued").exists() == signalled
+    assert not signalled or Path("requeued").read_text() == "requeue 17\n"
+
+
+def test_navigation_calls_pages_what_they_call_themselves() -> None:
+    found = re.findall(r"^ +- (.+): (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(found) > 20
+    for title, page in found:
+        if page not in ("index.md", "changelog.md"):  # the start, and a page made of another file
+            first = (ROOT / "docs" / page).read_text(encoding="utf-8").partition("\n")[0]
+            assert first.removeprefix("# ").partition(": ")[0] == title, page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

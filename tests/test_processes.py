@@ -164,6 +164,6 @@ def test_errors_and_ctrl_c_end_all_processes(tmp_path: Path) -> None:
     said = "".join(lines)
     assert process.returncode == 4, said
     assert lines[0].startswith("8 of 8 candidates could not be scored"), said
-    assert f"Interrupted. What was scored is in {tmp_path}/journal; the same search goes on from there." in said
+    assert f"Interrupted. There are no scores in {tmp_path}/journal yet: the same search begins anew." in said
     assert "left: []" in said
     assert "Traceback" not in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from PIL import Image
 from warm_python import run_two
 
+from lightning_wrcor import ZeroShotSearchModule
 from lightning_wrcor._recipe import check_run
 from lightning_wrcor.search.journal import fingerprint
 
@@ -160,6 +162,10 @@ def test_real_jpegs_under_two_processes(data: Path) -> None:
         (["data.batchsize=3"], r"Did you mean data\.batch_size\?"),
         (["nothere.yaml"], r"There is no file 'nothere\.yaml', and no recipe of that name \(.*modern, .*paper"),
         (["data.rooot=x"], r"There is no setting data\.rooot\. Did you mean data\.root\? Known: image_size, "),
+        (
+            ["modern"],
+            r"There is no setting data\.eval_size\. data\.eval_size is one for folders of images: give data\.root=",
+        ),
         (["--budget", "10"], r"There is no option --budget: write budget=10 \(--help says more\)"),
         (["--model.lr=0.1"], r"There is no option --model\.lr: write model\.lr=0\.1 "),
         (["modern", "--resume"], r"There is no option --resume: write resume=\.\.\. "),
@@ -534,3 +540,58 @@ def test_lightnings_requeueing_is_off_under_slurm(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, "0" if name != "WORLD_SIZE" else "1")
     environment = make_trainer(config, "x")._accelerator_connector.cluster_environment
     assert type(environment).__name__ == "TorchElasticEnvironment", "torchrun inside a SLURM job, as Lightning has it"
+
+
+def forbidden(*_: object, **__: object) -> Any:
+    raise AssertionError("a search whose training could not be tested")
+
+
+@pytest.mark.parametrize("how", ["unsorted", "a class less", "a class more", "tar", "timm"])
+def test_test_images_that_do_not_fit_are_refused_before_the_search(
+    folder: Path, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder.parent / "sorted"
+    shutil.copytree(folder, root / "train")
+    shutil.copytree(folder, root / "val")
+    said = r"The classes in '.*train.*' and '.*val.*' differ: '.*val.*' has no images of 1, such as eel\."
+    if how == "unsorted":
+        said = "There are images right in '.*val': put those of each class in a folder of its own"
+        for path in list((root / "val").glob("*/*")):
+            path.rename(root / "val" / f"{path.parent.name}_{path.name}")
+    elif how == "a class more":
+        said = r"'.*train' has no images of 1, such as fox\."
+        shutil.copytree(folder / "cat", root / "val" / "fox")
+    else:
+        shutil.rmtree(root / "val" / "eel")
+    if how in ("tar", "timm"):
+        for split in ("train", "val"):
+            shutil.make_archive(str(root / split), "tar", root / split)
+            shutil.rmtree(root / split)
+    settings = ["data.hold_out_val=true"]
+    if how == "timm":
+        settings = ["data.name=tar", "data.val_split=null", "data.test_split=val"]
+    monkeypatch.setattr("lightning_wrcor.callback.zero_shot_search", forbidden)
+    with pytest.raises(SystemExit) as stop:
+        recipe(*CELLS, *QUICK, f"data.root={root}", *settings, "data.image_size=16", "data.num_workers=0")
+    assert stop.value.code == 2
+    assert re.search(f"error: .*{said}", capsys.readouterr().err)
+
+
+def test_proxies_and_spaces_inside_of_lists_and_mappings() -> None:
+    half = {"class_path": "lightning_wrcor.proxies.WRCor", "init_args": {"depth_normalised": True}}
+    cells = {"class_path": "lightning_wrcor.spaces.NASBench201", "init_args": {"width": 4}}
+    spaces = {"small": cells, "listed": "nasbench201"}
+    vote = {"class_path": "lightning_wrcor.proxies.Vote", "init_args": {"members": [half, "params"]}}
+    union = {"class_path": "lightning_wrcor.spaces.UnionSpace", "init_args": {"spaces": spaces}}
+    Path("my.yaml").write_text(yaml.safe_dump({"model": {"proxy": ["params", half], "space": union}}))
+    config = read_config("my.yaml")
+    assert config["model"]["proxy"] == ["params", half]
+    assert config["model"]["space"] == union
+    module = ZeroShotSearchModule(**config["model"])
+    assert module.hparams["proxy"][1]["init_args"]["depth_normalised"] is True
+    assert module.hparams["space"]["init_args"]["spaces"]["small"]["init_args"]["width"] == 4
+    voting = ZeroShotSearchModule(**read_config("model.proxy=" + json.dumps(vote))["model"])
+    first, second = voting.hparams["proxy"]["init_args"]["members"]
+    assert (first["init_args"]["depth_normalised"], second) == (True, "params")
+    listed = ZeroShotSearchModule(**read_config("model.proxy=[wrcor, lightning_wrcor.proxies.SynFlow]")["model"])
+    assert listed.hparams["proxy"][1]["class_path"] == "lightning_wrcor.proxies.SynFlow"

@@ -107,6 +107,11 @@ def _from_folder(path: Path, batch_size: int, seed: int, size: int) -> Probe:
         for file in sorted(folder.rglob("*"))
         if file.suffix.lower() in SUFFIXES
     ]
+    if not files and any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
+        raise ValueError(
+            f"{path} holds images, but no folders of them: it needs one folder a class. Name the folder above it, if that "
+            "holds the folders of the classes."
+        )
     if not files:
         raise ValueError(f"{path} holds no images: it needs one folder a class, with images ({', '.join(SUFFIXES)}).")
     mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, DEVIATION))

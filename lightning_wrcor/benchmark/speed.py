@@ -248,8 +248,14 @@ def _network(
 def add_command(commands: Any) -> None:
     """Add ``speed`` to the command line."""
     parser = commands.add_parser("speed", help="how fast scoring is, beside a training step and the published way")
-    parser.add_argument("--networks", default=",".join(NAMES), help="names with commas between")
-    parser.add_argument("--aspects", default=",".join(ASPECTS), help="what to measure, with commas between")
+    parser.add_argument(
+        "--networks", default=",".join(NAMES), help=f"names with commas between, of {', '.join(NAMES)}; by default all"
+    )
+    parser.add_argument(
+        "--aspects",
+        default=",".join(ASPECTS),
+        help=f"what to measure, with commas between, of {', '.join(ASPECTS)}; by default all",
+    )
     parser.add_argument("--batch-size", type=int, default=64, help="images in the batch (noise)")
     parser.add_argument("--image-size", type=int, help="pixels a side; by default a size for each network")
     parser.add_argument(

@@ -20,7 +20,14 @@ from lightning_wrcor.data._unreadable import Unreadable
 
 
 class ImageData(LightningDataModule):
-    """What the data modules share: data sets, made by ``_dataset``, and their loaders."""
+    """What the data modules share: data sets, made by ``_dataset``, and their loaders.
+
+    Attributes:
+        will_test: whether the training is followed by a test: its images are then listed when the training is prepared, so
+            that folders or classes that do not fit are refused before it.
+    """
+
+    will_test = False
 
     def __init__(self, batch_size: int, num_workers: int, seed: int, repeats: int = 1) -> None:
         super().__init__()
@@ -43,7 +50,8 @@ class ImageData(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Prepare the splits that ``stage`` (``fit``, ``validate``, ``test``; None for all) needs, once."""
-        splits = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), None: ("train", "val", "test")}
+        fit = ("train", "val", "test") if self.will_test else ("train", "val")
+        splits = {"fit": fit, "validate": ("val",), "test": ("test",), None: ("train", "val", "test")}
         for split in splits.get(stage, ()):
             self._get(split)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class Source:
         """The image's file, as a message names it."""
         if hasattr(self.reader, "targets"):
             member, tar, inner = self.reader.samples[row]
-            return "/".join(part for part in (tar or self.where.strip("'"), inner and inner.name, member.name) if part)
+            inside = posixpath.normpath(member.name)
+            return "/".join(part for part in (tar or self.where.strip("'"), inner and inner.name, inside) if part)
         if hasattr(self.reader, "samples"):
             return str(self.reader.samples[row][0])
         return f"row {row} of {self.where}"
@@ -94,13 +96,33 @@ def read_images(path: Path) -> Source:
     """The images of a folder of class folders, of a tar file, or of a folder of tar files.
 
     Raises:
-        ValueError: for a file of another kind, and where there are no images or no classes.
+        ValueError: for a file of another kind, where there are no images or no classes, and for a folder with both tar files
+            and folders of images.
     """
     if path.is_file() and path.suffix != ".tar":
         raise ValueError(f"{str(path)!r} is a file of another kind: images are in folders or in .tar files.")
-    if path.is_file() or any(path.glob("*.tar")):
+    if path.is_file():
         return _read_tar(path)
-    return _read_folder(path)
+    tars = sorted(path.glob("*.tar"))
+    if not tars:
+        return _read_folder(path)
+    loose = [folder.name for folder in sorted(path.iterdir()) if folder.is_dir() and _has_image(folder)]
+    if loose:  # timm would read the tar files alone
+        raise ValueError(
+            f"{str(path)!r} has tar files ({_some([tar.name for tar in tars])}) and folders with images ({_some(loose)}): "
+            "one of them would not be read. Unpack the tar files, pack the folders, or put one kind elsewhere."
+        )
+    return _read_tar(path)
+
+
+def _has_image(folder: Path) -> bool:
+    """Whether there is an image anywhere below; it stops at the first."""
+    kinds = tuple(_endings())
+    return any(name.lower().endswith(kinds) for _, _, names in os.walk(folder) for name in names)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f", ... {len(names)} in all" if len(names) > 3 else "")
 
 
 def _read_folder(folder: Path) -> Source:
@@ -133,6 +155,8 @@ def _read_tar(path: Path) -> Source:
         raise ValueError(f"{str(path)!r} cannot be read as tar files: {error}.") from error
     except ValueError as error:  # timm's way to find no image
         raise ValueError(f"There is no image ({_kinds()}) in the tar files of {str(path)!r}.") from error
+    if "." in reader.class_name_to_idx:
+        _without_dots(reader)
     if "" in reader.class_name_to_idx:
         raise ValueError(f"There are images right in {str(path)!r}: put those of each class in a folder of its own.")
 
@@ -147,7 +171,29 @@ def _read_tar(path: Path) -> Source:
     return Source(reader, repr(str(path)))
 
 
-def _kinds() -> str:
+def _without_dots(reader: Any) -> None:
+    """Name the classes of files that were packed as ``./file``, of which timm makes a class ``.``."""
+    import numpy as np
+    from timm.utils.misc import natural_key
+
+    def named(sample: Any) -> str:
+        member, tar, inner = sample
+        packed_in = [os.path.splitext(os.path.basename(name))[0] for name in (tar, inner and inner.name) if name]
+        folder = posixpath.normpath(posixpath.join(*packed_in, posixpath.dirname(member.path)))
+        return "" if folder == "." else posixpath.basename(folder)
+
+    names = [named(sample) for sample in reader.samples]
+    labels = {name: label for label, name in enumerate(sorted(set(names), key=natural_key))}
+    reader.targets = np.array([labels[name] for name in names])
+    reader.class_name_to_idx = labels
+    reader.class_idx_to_name = {label: name for name, label in labels.items()}
+
+
+def _endings() -> list[str]:
     from timm.data.readers.img_extensions import get_img_extensions
 
-    return ", ".join(get_img_extensions())
+    return list(get_img_extensions())
+
+
+def _kinds() -> str:
+    return ", ".join(_endings())

@@ -21,11 +21,14 @@ from lightning_wrcor.proxies.channels import MeCo as MeCo
 from lightning_wrcor.proxies.codes import NASWOT as NASWOT
 from lightning_wrcor.proxies.codes import SWAP as SWAP
 from lightning_wrcor.proxies.codes import LinearRegions as LinearRegions
+from lightning_wrcor.proxies.common import CommonActivations as CommonActivations
+from lightning_wrcor.proxies.common import CommonGradients as CommonGradients
 from lightning_wrcor.proxies.correlation import ACor as ACor
 from lightning_wrcor.proxies.correlation import GCor as GCor
 from lightning_wrcor.proxies.correlation import RCor as RCor
 from lightning_wrcor.proxies.correlation import WRCor as WRCor
 from lightning_wrcor.proxies.counting import Depth as Depth
+from lightning_wrcor.proxies.counting import FanIn as FanIn
 from lightning_wrcor.proxies.counting import MACs as MACs
 from lightning_wrcor.proxies.counting import Params as Params
 from lightning_wrcor.proxies.grasp import GraSP as GraSP
@@ -45,6 +48,7 @@ from lightning_wrcor.proxies.votes import AZNAS as AZNAS
 from lightning_wrcor.proxies.votes import SJW as SJW
 from lightning_wrcor.proxies.votes import SPW as SPW
 from lightning_wrcor.proxies.votes import TENAS as TENAS
+from lightning_wrcor.proxies.votes import Consensus as Consensus
 from lightning_wrcor.proxies.votes import VKDNWAggregate as VKDNWAggregate
 from lightning_wrcor.proxies.votes import Vote as Vote
 from lightning_wrcor.proxies.zico import ZiCo as ZiCo

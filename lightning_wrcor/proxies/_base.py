@@ -198,9 +198,18 @@ class Context:
         return copy.deepcopy(self.network, graphs)
 
     def observer(self, kind: type[ObserverT]) -> ObserverT:
-        """The observer of this class, after the pass."""
-        found = self.observers[kind]
-        assert isinstance(found, kind)
+        """The observer of this class, after the pass.
+
+        Raises:
+            LookupError: if none of this class watched it.
+        """
+        found = self.observers.get(kind)
+        if not isinstance(found, kind):
+            watched = ", ".join(one.__name__ for one in self.observers) or "none"
+            raise LookupError(
+                f"No observer {kind.__name__} watched the pass ({watched} did): the proxy must name it, "
+                f"observers = ({kind.__name__},)."
+            )
         return found
 
 

@@ -10,14 +10,15 @@ from lightning_wrcor.proxies._base import Proxy
 from lightning_wrcor.proxies.az_nas import AZExpressivity, AZProgressivity, AZTrainability
 from lightning_wrcor.proxies.channels import NEAR, MeCo
 from lightning_wrcor.proxies.codes import NASWOT, SWAP, LinearRegions
+from lightning_wrcor.proxies.common import CommonActivations, CommonGradients
 from lightning_wrcor.proxies.correlation import ACor, GCor, RCor, WRCor
-from lightning_wrcor.proxies.counting import Depth, MACs, Params
+from lightning_wrcor.proxies.counting import Depth, FanIn, MACs, Params
 from lightning_wrcor.proxies.grasp import GraSP
 from lightning_wrcor.proxies.information import NTK, VKDNW
 from lightning_wrcor.proxies.jacobian import EPENAS, JacobCor
 from lightning_wrcor.proxies.perturbation import PNorm, Zen
 from lightning_wrcor.proxies.saliency import SNIP, Fisher, GradNorm, L2Norm, Plain, SynFlow
-from lightning_wrcor.proxies.votes import AZNAS, SJW, SPW, TENAS, VKDNWAggregate
+from lightning_wrcor.proxies.votes import AZNAS, SJW, SPW, TENAS, Consensus, VKDNWAggregate
 from lightning_wrcor.proxies.zico import ZiCo
 
 _PROXIES: Registry[Proxy] = Registry(Proxy, "proxy", "proxies")
@@ -29,6 +30,7 @@ _BUILT_IN: tuple[tuple[type[Proxy], tuple[str, ...]], ...] = (
     (Params, ("params",)),
     (MACs, ("macs", "flops")),
     (Depth, ("depth",)),
+    (FanIn, ("fan_in",)),
     (GradNorm, ("grad_norm",)),
     (SNIP, ("snip",)),
     (Plain, ("plain",)),
@@ -47,10 +49,13 @@ _BUILT_IN: tuple[tuple[type[Proxy], tuple[str, ...]], ...] = (
     (ZiCo, ("zico",)),
     (MeCo, ("meco",)),
     (NEAR, ("near",)),
+    (CommonActivations, ("common_activations",)),
+    (CommonGradients, ("common_gradients",)),
     (AZExpressivity, ("az_expressivity",)),
     (AZProgressivity, ("az_progressivity",)),
     (AZTrainability, ("az_trainability",)),
     (VKDNW, ("vkdnw",)),
+    (Consensus, ("consensus",)),
     (SJW, ("sjw",)),
     (SPW, ("spw",)),
     (AZNAS, ("az_nas",)),

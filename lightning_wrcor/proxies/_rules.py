@@ -8,7 +8,7 @@ value. No rule depends on the order of rows or columns, not even in the last bit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -110,11 +110,45 @@ def z_score(scores: Tensor) -> Tensor:
     return _sum_of_members(torch.stack([_standardised(column) for column in scores.unbind(1)], 1))
 
 
+def agreement(scores: Tensor, anchors: Sequence[int] = ()) -> Tensor:
+    """Sum over the members of weight times log(rank / n), with the weights of `agreement_weights`: at most 0."""
+    ranks = rank_table(scores)
+    weights = torch.tensor(agreement_weights(scores, anchors), dtype=torch.float64, device=ranks.device)
+    return _sum_of_members(torch.log(ranks.double() / (2 * len(scores))) * weights)
+
+
+def agreement_weights(scores: Tensor, anchors: Sequence[int] = ()) -> list[float]:
+    """How much each member counts in `agreement`: an anchor 1, any other 2 r^2, r its rank correlation with the anchors.
+
+    The anchors' ranks are added up for that, and r below 0 counts as 0. A member that shares half of its variance with the
+    anchors counts as much as one of them, one that agrees with them entirely twice as much, and one that does not agree, or
+    contradicts them, nothing. So a member is trusted where it goes along with what is known to be mostly right, and can
+    say more than that, without any accuracy being known. Without anchors all members are what each is compared with; if
+    none agrees with the others then, all count 1.
+
+    Args:
+        scores: ``(n, m)``.
+        anchors: columns of those that are trusted.
+    """
+    n, m = scores.shape
+    # Whole numbers (the mean of doubled ranks is n + 1), whose sums depend on no order.
+    away = rank_table(scores) - (n + 1)
+    reference = (away[:, list(anchors)] if anchors else away).sum(1)
+    size = math.sqrt(int(reference.square().sum()))
+    weights = []
+    for member, column in enumerate(away.unbind(1)):
+        along, own = int((column * reference).sum()), math.sqrt(int(column.square().sum()))
+        r = max(0.0, min(1.0, along / (own * size))) if own and size else 0.0
+        weights.append(1.0 if member in anchors else 2 * r**2)
+    return weights if any(weights) else [1.0] * m
+
+
 RULES: dict[str, Callable[[Tensor], Tensor]] = {
     "copeland": copeland,
     "borda": borda,
     "z_score": z_score,
     "log_rank": log_rank,
+    "agreement": agreement,
 }
 
 

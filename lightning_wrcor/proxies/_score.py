@@ -15,6 +15,7 @@ from lightning_wrcor._random import own_random_numbers
 from lightning_wrcor.inspection import Costs, count_costs
 from lightning_wrcor.inspection.costs import where_it_lives
 from lightning_wrcor.proxies._base import Context, Measurement, Needs, PassRecord, Proxy
+from lightning_wrcor.proxies._observed import check_observers, never_called
 from lightning_wrcor.proxies._order import MemoryOrder
 from lightning_wrcor.proxies._pass import run_pass
 from lightning_wrcor.proxies._precision import Precision, read_precision
@@ -121,6 +122,8 @@ def score_prepared(
         ValueError: for a network with another number of logits, and whatever the pass and the proxies refuse.
     """
     start = time.perf_counter()
+    for proxy in proxies:
+        check_observers(proxy)
     refuse_opaque(network)
     notes = prepare(network)
     home = where_it_lives(network)
@@ -243,13 +246,17 @@ def _report(
     notes: list[str],
     seconds: float,
 ) -> ScoreReport:
-    name, main = next((proxy.name, results.measured[proxy.name]) for proxy in proxies if proxy.name in results.measured)
+    first = next(proxy for proxy in proxies if proxy.name in results.measured)
+    name, main = first.name, results.measured[first.name]
+    dead = "the proxy gave -inf"
+    if unheard := never_called(first):
+        dead += f" ({unheard})"
     report = ScoreReport(
         proxy=name,
         value=main.value,
         scores={proxy.name: results.measured[proxy.name].value for proxy in proxies if proxy.name in results.measured},
         refused={proxy.name: str(results.errors[proxy.name]) for proxy in proxies if proxy.name in results.errors},
-        reason=main.reason or ("the proxy gave -inf" if main.value == -math.inf else None),
+        reason=main.reason or (dead if main.value == -math.inf else None),
         batch_size=len(context.images),
         params=context.costs.params,
         macs=context.costs.macs,

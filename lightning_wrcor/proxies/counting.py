@@ -1,8 +1,11 @@
-"""Parameters, MACs and depth as proxies: the baselines that every other proxy must beat."""
+"""Counts as proxies: parameters, MACs and depth, which every other proxy must beat, and the fan-in of layers."""
 
 from __future__ import annotations
 
-from lightning_wrcor.proxies._base import Context, Proxy
+import math
+
+from lightning_wrcor.proxies._base import Context, Needs, Observer, Proxy
+from lightning_wrcor.proxies._weights import require_weights
 
 
 class Params(Proxy):
@@ -33,3 +36,26 @@ class Depth(Proxy):
     def measure(self, context: Context) -> float:
         """The number of non-linearities."""
         return float(context.costs.depth)
+
+
+class FanIn(Proxy):
+    """Sum over the calls of convolutions and linear maps of log(fan-in): values that one value of the output is made of.
+
+    For a chain of layers it is the log of the number of paths that lead to one output. A 3x3 convolution adds log(9 C)
+    for C input channels (of its group), a depthwise one log 9, pooling and skip connections nothing; a layer that is
+    called twice counts twice. (For a transposed convolution, all input channels times the kernel.) Values of weights do
+    not matter, so one forward pass is all it takes; no labels.
+
+    Source: this project, docs/consensus.md.
+    """
+
+    name = "fan_in"
+    needs = Needs(outputs=True)
+    observers = (Observer,)
+
+    def measure(self, context: Context) -> float:
+        """The sum, in nats, at least 0."""
+        require_weights(context, self.name)
+        calls = [call for call in context.record.weighted if call.depends and not call.again]
+        outputs = (call.weight.shape[1 if call.kind == "ConvTranspose" else 0] for call in calls)
+        return math.fsum(math.log(call.weight.numel() / of) for call, of in zip(calls, outputs, strict=True))

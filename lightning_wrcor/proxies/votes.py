@@ -15,7 +15,7 @@ import torch
 
 from lightning_wrcor._config import closest
 from lightning_wrcor.proxies._base import Context, Measurement, Proxy
-from lightning_wrcor.proxies._rules import RULES, copeland, rank_table, wins_minus_losses
+from lightning_wrcor.proxies._rules import RULES, agreement, agreement_weights, copeland, rank_table, wins_minus_losses
 
 
 class Vote(Proxy):
@@ -27,12 +27,16 @@ class Vote(Proxy):
     Args:
         members: at least two proxies: names, mappings with ``class_path`` and ``init_args``, or proxies.
         rule: ``copeland`` (pairwise majority: wins minus losses over all others, then the Borda count; the standing, 1 for
-            the best), ``borda`` (mean rank / n), ``z_score`` (sum of the standardised values) or ``log_rank`` (sum of
-            log(rank / n), as in AZ-NAS, Lee and Ham, CVPR 2024). All but ``z_score`` look at ranks alone.
+            the best), ``borda`` (mean rank / n), ``z_score`` (sum of the standardised values), ``log_rank`` (sum of
+            log(rank / n), as in AZ-NAS, Lee and Ham, CVPR 2024) or ``agreement`` (the same, with weights: an anchor
+            counts 1, any other member 2 r^2, r its rank correlation with the anchors' ranks, 0 below 0). All but
+            ``z_score`` look at ranks alone.
         name: the name under which its values are listed; None is ``vote``.
+        anchors: members that are trusted under the rule ``agreement``; without any, all members together.
 
     Raises:
-        ValueError: for fewer than two members, two of one name, a vote among them, and names that are not known.
+        ValueError: for fewer than two members, two of one name, a vote among them, names that are not known, anchors that
+            are no members, and anchors under a rule that has none.
 
     Example:
         >>> Vote(["wrcor", "params"], rule="borda").combine({"wrcor": [3.0, 1.0, 2.0], "params": [9, 8, 7]})
@@ -46,21 +50,27 @@ class Vote(Proxy):
         members: Sequence[str | Proxy | Mapping[str, Any]],
         rule: str = "copeland",
         name: str | None = None,
+        anchors: Sequence[str] = (),
     ) -> None:
-        self._set(members, rule)
+        self._set(members, rule, anchors)
         # Of the instance: several votes in one list need names of their own.
         self.name = type(self).name if name is None else str(name)  # type: ignore[misc]
         _ = self.proxies  # a mistake in the members shows here
 
-    def _set(self, members: Sequence[str | Proxy | Mapping[str, Any]], rule: str) -> None:
+    def _set(self, members: Sequence[str | Proxy | Mapping[str, Any]], rule: str, anchors: Sequence[str] = ()) -> None:
         if isinstance(members, (str, Mapping, Proxy)):
             raise ValueError(f"The members of a vote are a list of at least two proxies; got {members!r}.")
         if rule not in RULES:
             raise ValueError(
                 f"There is no rule {rule!r} for votes. Rules, closest first: {', '.join(closest(rule, RULES))}."
             )
+        if anchors and rule != "agreement":
+            raise ValueError(
+                f"The rule {rule} knows no anchors (got {anchors!r}): leave them out, or use rule='agreement'."
+            )
         self.members = list(members)
         self.rule = rule
+        self.anchors = [anchors] if isinstance(anchors, str) else list(anchors)
 
     @cached_property
     def proxies(self) -> list[Proxy]:
@@ -80,6 +90,9 @@ class Vote(Proxy):
                 raise ValueError(f"The member {one.name!r} is a vote itself; name its members instead.")
             if names.count(one.name) > 1:
                 raise ValueError(f"Two members of the vote have the name {one.name!r}. Leave one out.")
+        for anchor in self.anchors:
+            if anchor not in names:
+                raise ValueError(f"The anchor {anchor!r} is no member of the vote. Members: {', '.join(names)}.")
         return found
 
     @property
@@ -115,6 +128,16 @@ class Vote(Proxy):
         tally.add(scores)
         return tally.values()
 
+    def weights(self, scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+        """How much each member counts on a finished table; 1 for each under rules that weigh none.
+
+        Args:
+            scores: as for `combine`.
+        """
+        tally = Tally(self)
+        tally.add(scores)
+        return tally.weights()
+
 
 class Tally:
     """A vote among candidates that arrive one group after another.
@@ -147,6 +170,17 @@ class Tally:
                 raise ValueError(f"A value of {name!r} is +inf, which ranks nothing.")
         self._table = torch.cat([self._table, torch.stack(list(columns.values()), 1)])
 
+    def weights(self) -> dict[str, float]:
+        """How much each member counts now."""
+        names = self.vote.names
+        if self.vote.rule != "agreement" or not len(self._table):
+            return dict.fromkeys(names, 1.0)
+        return dict(zip(names, agreement_weights(self._table, self._anchors), strict=True))
+
+    @property
+    def _anchors(self) -> list[int]:
+        return [self.vote.names.index(anchor) for anchor in self.vote.anchors]
+
     def values(self) -> list[float]:
         """The values of all candidates so far, in the order in which they came."""
         if not len(self._table):
@@ -156,11 +190,35 @@ class Tally:
             net[: len(self._net)] += self._net
             self._net = net
             values = copeland(self._table, net)
+        elif self.vote.rule == "agreement":
+            values = agreement(self._table, self._anchors)
         else:
             values = RULES[self.vote.rule](self._table)
         dead = ~torch.isfinite(self._table).any(1)
         found: list[float] = torch.where(dead, -math.inf, values).tolist()
         return found
+
+
+class Consensus(Vote):
+    """Parameters and MACs, and five proxies that are trusted as far as they agree with these.
+
+    The five are NASWOT, SynFlow, the correlation of image gradients (`jacob_cor`), and what activations and gradients have
+    in common. Where they follow size they decide between networks of one size; where they do not, as among whole families
+    of networks, size decides alone. One forward and one backward pass, and SynFlow's of one image. docs/consensus.md says
+    where it was measured, and where it falls short.
+
+    Args:
+        rule: how the members' rankings become one; see `Vote`. Under ``agreement`` parameters and MACs are the anchors.
+
+    Source: this project.
+    """
+
+    name = "consensus"
+
+    def __init__(self, rule: str = "agreement") -> None:
+        sizes = ("params", "macs")
+        others = ("naswot", "synflow", "jacob_cor", "common_activations", "common_gradients")
+        self._set((*sizes, *others), rule, sizes if rule == "agreement" else ())
 
 
 class SJW(Vote):

@@ -86,7 +86,8 @@ def in_words(result: SearchResult, outcome: TrainingOutcome) -> str:
     else:
         why = " as the best of the finalists" if outcome.finalists else ""
         what = f"Not the winner by score but number {place:,} was trained{why}"
-    sentence = f"{what}: test accuracy {outcome.accuracy:.2%}."
+    tested = f" on {outcome.images}" if outcome.images not in ("", "unknown") else ""
+    sentence = f"{what}: test accuracy {outcome.accuracy:.2%}{tested}."
     others = list(outcome.random.values())
     if len(others) == 1:
         sentence += f" One random candidate trained alike has {others[0]:.2%}."

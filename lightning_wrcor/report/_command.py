@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_wrcor.report._figures import all_figures
 from lightning_wrcor.report._reading import read_result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 FORMATS = ("png", "pdf", "svg")
 _DOTS = 200
@@ -37,8 +41,17 @@ def _run(given: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         path = folder / f"{name}.{given.format}"
-        figure.savefig(path, dpi=_DOTS)  # a Figure without pyplot needs no screen
+        figure.savefig(path, dpi=_DOTS, bbox_inches=_as_wide(figure, given.width))  # without pyplot: it needs no screen
         print(path)
+
+
+def _as_wide(figure: Figure, width: float) -> Bbox:
+    """The figure with as much room on both sides as makes it ``width`` inches wide: a drawing of a genotype is narrower."""
+    from matplotlib.transforms import Bbox
+
+    wide, high = figure.get_size_inches()
+    room = max(0.0, (width - wide) / 2)
+    return Bbox([[-room, 0.0], [wide + room, high]])
 
 
 def _inches(text: str) -> float:

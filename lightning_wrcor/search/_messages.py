@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from lightning_wrcor.proxies._score import LOW_COVERAGE, Batch
+from lightning_wrcor.search._remarks import counts_depth, without_a_value
 from lightning_wrcor.search._run import Run
 from lightning_wrcor.search.evaluation import Evaluation
 from lightning_wrcor.search.result import BASELINES
@@ -31,7 +33,18 @@ def kept(journal: str | os.PathLike[str] | None) -> str:
         return (
             "Nothing of the search is kept without a journal: name a file with journal=... to go on after such an end."
         )
-    return f"What was scored is in {os.fspath(journal)}; the same search goes on from there."
+    path = os.fspath(journal)
+    if not _has_scores(path):
+        return f"There are no scores in {path} yet: the same search begins anew."
+    return f"What was scored is in {path}; the same search goes on from there."
+
+
+def _has_scores(path: str) -> bool:
+    """Whether a whole line stands below the header of a journal."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return sum(line.endswith(b"\n") for line in itertools.islice(file, 2)) == 2
 
 
 def notes(run: Run) -> list[str]:
@@ -64,7 +77,9 @@ def notes(run: Run) -> list[str]:
             f"Warning: these are raw {raw} scores of networks that differ in depth, so they mostly count depth; use "
             "depth_normalised=True."
         )
-    return [*said, *run.votes.notes()]
+    elif counted := counts_depth(run):
+        said.append(counted)
+    return [*said, *without_a_value(run.setting.scored, run.history), *run.votes.notes()]
 
 
 def all_at_random(strategy: Strategy | None, count: int) -> str:

@@ -86,7 +86,7 @@ def rerank(
         funnel=funnel,
         votes=count,
         setting=SimpleNamespace(
-            space=SimpleNamespace(mixed_depth=_mixed_depth(result)),
+            space=_space_of_depths(result),
             scored=scored,
             ranking=names,
             precision=result.precision,
@@ -260,14 +260,15 @@ def _ranked_by(row: Evaluation, names: Sequence[str], votes: set[str]) -> Evalua
     return new
 
 
-def _mixed_depth(result: SearchResult) -> bool:
-    """Whether raw scores would mostly count depth; asked of the space only where there are raw scores."""
+def _space_of_depths(result: SearchResult) -> Space | SimpleNamespace:
+    """Who knows whether raw scores mostly count depth: the space, which is made only where there are raw scores."""
+    unknown = SimpleNamespace(mixed_depth=False)
     if not any(row.details.get("depth_normalised") is False for row in result.history):
-        return False
+        return unknown
     try:
-        return result._space(None).mixed_depth
+        return result._space(None)
     except (ValueError, TypeError):  # a space that its plain values do not make
-        return False
+        return unknown
 
 
 def _strategy(result: SearchResult) -> Strategy | None:

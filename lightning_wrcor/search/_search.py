@@ -289,6 +289,14 @@ def _check_same_network(run: Run, known: Evaluation, candidate: Candidate) -> No
             f"{known.macs:,} MACs and depth {known.depth}, here {costs.params:,}, {costs.macs:,} and {costs.depth}. The "
             "code that builds it must have changed. Name another file with journal=..., or remove it."
         )
+    was, now = known.details.get("depth_normalised"), run.setting.space.mixed_depth
+    by_space = all(getattr(one, "depth_normalised", None) is None for one in run.setting.scored)
+    if by_space and was is not None and was != now:
+        raise ValueError(
+            f"The journal {run.journal} is of the time when mixed_depth was {was} in {type(run.setting.space).__name__}; it is "
+            f"{now} now, and scores that are normalised by depth cannot be ranked with others. Name another file with "
+            "journal=..., or remove it."
+        )
 
 
 def _record(run: Run, evaluation: Evaluation, bar: VotingProgress) -> None:

@@ -60,6 +60,9 @@ class Votes:
         if self._first is None:
             return []
         name, rule, members = self._first.name, self._first.rule, ", ".join(self._first.names)
+        if rule == "agreement":
+            (tally,) = (tally for tally in self._tallies if tally.vote is self._first)
+            members = ", ".join(f"{member} {weight:.2f}" for member, weight in tally.weights().items())
         return [
             f"{name} is a vote ({rule} of {members}) among these {len(self._rows)} candidates: its values mean nothing "
             "beside others."

@@ -49,7 +49,10 @@ def merge_journals(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLi
         if not one.search:
             raise ValueError(f"The journal {one.path} is empty: leave it out.")
         if found := differences(one.search, first.search):
-            listed = "; ".join(f"the {name} is {b!r} in the first and {a!r} in the second" for name, a, b in found)
+            listed = "; ".join(
+                f"the {name} {'are' if name == 'proxies' else 'is'} {b!r} in the first and {a!r} in the second"
+                for name, a, b in found
+            )
             raise ValueError(
                 f"The journals {first.path} and {one.path} are of different searches: {listed}. Scores of different "
                 "searches cannot be compared."

@@ -255,7 +255,11 @@ class TimmModels(FiniteSpace):
 
     def _passing(self, names: Iterable[str]) -> Iterator[str]:
         """Those of the names that pass the filters."""
-        return (name for name in names if self._verdict(name) is None)
+        # Not a generator: a strategy that holds it is copied and pickled with its search.
+        return filter(self._passes, iter(list(names)))
+
+    def _passes(self, name: str) -> bool:
+        return self._verdict(name) is None
 
     def _why_empty(self) -> str:
         removed = Counter(verdict[0] for verdict in self._verdicts.values() if verdict)

@@ -442,5 +442,7 @@ def test_probe_of_a_folder(tmp_path: Path) -> None:
         expected = (grey[label] / 255 - 0.485) / 0.229
         assert image[0].numpy() == pytest.approx(np.full((6, 6), expected), abs=1e-4)
     (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"a holds images, but no folders of them: .* Name the folder above it"):
+        read_probe(tmp_path / "f" / "a", 8, 0, None, 6)
     with pytest.raises(ValueError, match="holds no images: it needs one folder a class"):
         read_probe(tmp_path / "empty", 8, 0, None, 6)

@@ -22,7 +22,7 @@ def test_the_table_has_a_training_step_every_proxy_and_all_together(capsys: pyte
 
 def test_all_are_each_proxy_once_and_no_vote() -> None:
     named = {get_proxy(name).name for name in list_proxies()}
-    votes = {"sjw", "spw", "az_nas", "vkdnw_aggregate", "tenas"}
+    votes = {"consensus", "sjw", "spw", "az_nas", "vkdnw_aggregate", "tenas"}
     assert sorted(_all()) == sorted(named - votes)
 
 

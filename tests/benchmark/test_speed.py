@@ -162,6 +162,15 @@ def test_growth_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "growth.png").stat().st_size > 10_000
 
 
+def test_help_lists_what_can_be_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # one line for each option
+    with pytest.raises(SystemExit):
+        main(["speed", "--help"])
+    said = capsys.readouterr().out
+    assert f"of {', '.join(_speed_networks.NAMES)}; by default all" in said
+    assert f"of {', '.join(speed.ASPECTS)}; by default all" in said
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [

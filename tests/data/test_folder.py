@@ -257,3 +257,14 @@ def test_real_imagenet_files(data):
     assert 0.7 < images.std() < 1.5
     images, _ = next(iter(data.train_dataloader()))
     assert images.shape == (16, 3, 64, 64)
+
+
+def test_test_images_are_looked_at_before_training_where_a_test_follows(tmp_path) -> None:
+    write_splits(tmp_path, train=4, val=2)
+    for path in (tmp_path / "val" / "emu").iterdir():
+        path.unlink()
+    folder_data(tmp_path, hold_out_val=True).setup("fit")  # who never tests may have any folder there
+    data = folder_data(tmp_path, hold_out_val=True)
+    data.will_test = True
+    with pytest.raises(ValueError, match=r"val' has no images of 1, such as emu"):
+        data.setup("fit")

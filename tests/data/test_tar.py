@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 import tarfile
 from collections import Counter
 
@@ -166,3 +167,47 @@ def test_a_network_is_trained_on_tar_files(tars, tmp_path) -> None:
     run.fit(module, datamodule=data)
     run.test(module, datamodule=data, verbose=False)
     assert np.mean(module.right) > 0.9
+
+
+def test_folders_beside_tar_files_are_refused(folders) -> None:
+    """timm reads the tar files alone, and the other classes would be missing without a word."""
+    pack(folders / "train" / "cat", folders / "train" / "cat.tar")
+    (folders / "train" / "notes").mkdir()
+    said = r"train' has tar files \(cat.tar\) and folders with images \(cat, dog, emu\): one of them would not be read"
+    with pytest.raises(ValueError, match=said):
+        folder_data(folders).setup("fit")
+    with pytest.raises(ValueError, match=said):
+        timm_data("tar", folders).setup("fit")
+    for name in ("cat", "dog", "emu"):
+        shutil.rmtree(folders / "train" / name)
+    assert folder_data(folders).classes == ["cat"], "a folder without images does no harm"
+
+
+def pack_from_inside(folder, tar) -> None:
+    """As ``tar -C folder -cf tar .`` does."""
+    with tarfile.open(tar, "w") as file:
+        file.add(folder, ".")
+    with tarfile.open(tar) as file:
+        assert all(name == "." or name.startswith("./") for name in file.getnames())
+
+
+def test_tar_files_that_were_packed_from_inside(folders, tmp_path) -> None:
+    """One a class, all classes in one, and class tar files in one; one of the classes is packed in the usual way."""
+    loose = [
+        path.read_bytes() for name in ("cat", "dog", "emu") for path in sorted((folders / "train" / name).iterdir())
+    ]
+    (tmp_path / "classes").mkdir()
+    for name in ("cat", "dog"):
+        pack_from_inside(folders / "train" / name, tmp_path / "classes" / f"{name}.tar")
+    pack(folders / "train" / "emu", tmp_path / "classes" / "emu.tar")
+    pack_from_inside(folders / "train", tmp_path / "all.tar")
+    pack_from_inside(tmp_path / "classes", tmp_path / "nested.tar")
+    for packed in ("classes", "all.tar", "nested.tar"):
+        source = read_images(tmp_path / packed)
+        assert source.classes == ["cat", "dog", "emu"]
+        assert source.labels() == [0] * 6 + [1] * 6 + [2] * 6
+        assert [source.reader[row][0].read() for row in range(18)] == loose
+    assert read_images(tmp_path / "classes").name(0) == "cat.tar/0.jpg"
+    pack_from_inside(folders / "train" / "cat", tmp_path / "bare.tar")
+    with pytest.raises(ValueError, match=r"images right in '.*bare.tar'"):
+        read_images(tmp_path / "bare.tar")

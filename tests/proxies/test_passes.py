@@ -35,6 +35,7 @@ FROM_LOSS = (
     "near",
     "swap",
     "acor",
+    "fan_in",
 )
 FROM_LOGITS = ("jacob_cor", "epe_nas")
 OF_THEIR_OWN = ("synflow", "grasp", "linear_regions")
@@ -81,6 +82,7 @@ class Counting(nn.Module):
         (["acor"], [(7, False)]),
         (["acor", "naswot", "swap", "l2_norm", "meco", "near"], [(7, False)]),
         (["acor", "gcor"], [(7, True)]),
+        (["naswot", "jacob_cor", "fan_in", "common_activations", "common_gradients"], [(7, True)]),
         ([ZiCo(), "snip", "params"], [(7, True)]),
         ([ZiCo(separate=True), "snip"], [(7, True), (4, True), (3, True)]),
         (["snip", "grasp"], [(7, True)] * 2),
@@ -161,7 +163,7 @@ class NoCurves(nn.Module):
         return self.conv(x).mean((2, 3))
 
 
-WEIGHTED = ("snip", "grad_norm", "plain", "l2_norm", "fisher", "zico", "meco", "synflow", "grasp")
+WEIGHTED = ("fan_in", "snip", "grad_norm", "plain", "l2_norm", "fisher", "zico", "meco", "synflow", "grasp")
 OF_CURVES = ("naswot", "swap", "linear_regions", "near")
 
 

@@ -11,16 +11,17 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from networks import Functions, images_and_labels
 
 from lightning_wrcor.proxies import Context, Params, Proxy, WRCor, get_proxy, score
 from lightning_wrcor.proxies import _rules as rules
-from lightning_wrcor.proxies.votes import AZNAS, SJW, SPW, TENAS, Tally, VKDNWAggregate, Vote
+from lightning_wrcor.proxies.votes import AZNAS, SJW, SPW, TENAS, Consensus, Tally, VKDNWAggregate, Vote
 
 Table = list[list[float]]  # one row a candidate, one column a member
-RANKS = ["copeland", "borda", "log_rank"]
+RANKS = ["copeland", "borda", "log_rank", "agreement"]
 ALL = [*RANKS, "z_score"]
 NAMES = ["wrcor", "params", "macs", "rcor", "acor"]
 NOBODY: dict[str, list[float]] = {name: [] for name in NAMES}
@@ -86,11 +87,32 @@ def slow_z_score(table: Table) -> list[float]:
     return total
 
 
+def slow_agreement_weights(table: Table, anchors: tuple[int, ...] = ()) -> list[float]:
+    """Twice NumPy's squared correlation of a member's ranks with the mean of the anchors'."""
+    ranks = np.array([[rank(column, i) for i in range(len(column))] for column in columns(table)])
+    mean = ranks[list(anchors)].mean(0) if anchors else ranks.mean(0)
+    weights = []
+    for member, row in enumerate(ranks):
+        r = np.corrcoef(row, mean)[0, 1] if row.std() > 1e-9 and mean.std() > 1e-9 else 0.0
+        weights.append(1.0 if member in anchors else 2 * max(0.0, float(r)) ** 2)
+    return weights if any(weights) else [1.0] * len(weights)
+
+
+def slow_agreement(table: Table) -> list[float]:
+    weights = slow_agreement_weights(table)
+    ranks = [[rank(column, i) for i in range(len(column))] for column in columns(table)]
+    n = len(table)
+    return [
+        math.fsum(weight * math.log(rank[i] / n) for weight, rank in zip(weights, ranks, strict=True)) for i in range(n)
+    ]
+
+
 SLOW: dict[str, Callable[[Table], list[float]]] = {
     "copeland": slow_copeland,
     "borda": slow_borda,
     "log_rank": slow_log_rank,
     "z_score": slow_z_score,
+    "agreement": slow_agreement,
 }
 
 
@@ -196,6 +218,63 @@ def test_the_order_makes_no_difference_to_the_last_bit(rule: str, seed: int) -> 
     assert values(rule, [[table[i][j] for j in members] for i in rows]) == [expected[i] for i in rows]
 
 
+@pytest.mark.parametrize("anchors", [(), (0,), (2, 1)])
+@pytest.mark.parametrize(("seed", "n", "m"), CASES)
+def test_weights_by_agreement(seed: int, n: int, m: int, anchors: tuple[int, ...]) -> None:
+    anchors = tuple(anchor for anchor in anchors if anchor < m)
+    table = some_table(seed, n, m)
+    found = rules.agreement_weights(torch.tensor(table, dtype=torch.float64), anchors)
+    assert found == pytest.approx(slow_agreement_weights(table, anchors), rel=1e-9, abs=1e-9)
+
+
+def test_who_contradicts_the_anchors_has_no_vote() -> None:
+    rng = random.Random(0)
+    truth = [float(i) for i in range(200)]
+    table = {
+        "anchor": [value + rng.gauss(0, 60) for value in truth],
+        "good": [value + rng.gauss(0, 40) for value in truth],
+        "noise": [rng.random() for _ in truth],
+        "wrong": [-value + rng.gauss(0, 40) for value in truth],
+    }
+    scores = torch.tensor(list(zip(*table.values(), strict=True)), dtype=torch.float64)
+    weights = dict(zip(table, rules.agreement_weights(scores, [0]), strict=True))
+    assert weights["anchor"] == 1.0
+    assert weights["good"] > 0.6
+    assert weights["noise"] < 0.1
+    assert weights["wrong"] == 0.0
+
+    def spearman(values: np.ndarray) -> float:
+        return float(np.corrcoef(values.argsort().argsort(), np.arange(200))[0, 1])
+
+    found = spearman(rules.agreement(scores, [0]).numpy())
+    assert found > spearman(rules.log_rank(scores).numpy()) + 0.1
+    assert found > spearman(np.array(table["anchor"])) + 0.05
+
+
+def test_members_that_all_contradict_each_other_count_alike() -> None:
+    scores = torch.tensor([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]], dtype=torch.float64)
+    assert rules.agreement_weights(scores) == [1.0, 1.0]
+    assert rules.agreement_weights(scores, [1]) == [0.0, 1.0]
+    assert rules.agreement_weights(scores[:1]) == [1.0, 1.0]
+
+
+def test_weights_of_a_vote_by_name() -> None:
+    table = {"wrcor": [1.0, 2.0, 3.0, 4.0], "params": [1.0, 2.0, 4.0, 3.0], "macs": [4.0, 3.0, 2.0, 1.0]}
+    weights = Vote(list(table), "agreement", anchors=["params"]).weights(table)
+    assert weights == {"wrcor": pytest.approx(2 * 0.8**2), "params": 1.0, "macs": 0.0}
+    assert Vote(list(table)).weights(table) == dict.fromkeys(table, 1.0)
+    assert Vote(list(table), "agreement").weights({name: [] for name in table}) == dict.fromkeys(table, 1.0)
+
+
+def test_anchors_are_members() -> None:
+    with pytest.raises(ValueError, match=r"anchor .depth. is no member of the vote\. Members: wrcor, params"):
+        Vote(["wrcor", "params"], "agreement", anchors=["depth"])
+    made = Vote(["wrcor", "params"], "agreement", anchors=["params"])
+    assert get_proxy(made.config()).anchors == ["params"]
+    with pytest.raises(ValueError, match="copeland knows no anchors"):
+        Vote(["wrcor", "params"], anchors=["params"])
+
+
 @pytest.mark.parametrize("rule", RANKS)
 def test_scales_make_no_difference(rule: str) -> None:
     table = some_table(7, 40, 3)
@@ -248,7 +327,7 @@ def test_dead_for_all_members_is_dead(rule: str) -> None:
 
 def test_one_candidate_and_none() -> None:
     one = {rule: Vote(["wrcor", "params"], rule).combine({"wrcor": [7.0], "params": [1]}) for rule in ALL}
-    assert one == {"copeland": [1.0], "borda": [1.0], "log_rank": [0.0], "z_score": [0.0]}
+    assert one == {"copeland": [1.0], "borda": [1.0], "log_rank": [0.0], "agreement": [0.0], "z_score": [0.0]}
     assert all(Vote(["wrcor", "params"], rule).combine({"wrcor": [], "params": []}) == [] for rule in ALL)
 
 
@@ -386,6 +465,12 @@ def test_a_single_network_has_no_value() -> None:
             ["vkdnw", "jacob_cor", "az_expressivity", "az_trainability", "macs"],
         ),
         (TENAS, "tenas", "borda", ["ntk", "linear_regions"]),
+        (
+            Consensus,
+            "consensus",
+            "agreement",
+            ["params", "macs", "naswot", "synflow", "jacob_cor", "common_activations", "common_gradients"],
+        ),
     ],
 )
 def test_the_votes_of_papers(cls: Any, name: str, rule: str, members: list[str]) -> None:

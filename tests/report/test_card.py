@@ -370,7 +370,7 @@ def test_what_training_made_of_it(no_figures: None) -> None:
     )  # fmt: skip
     page = written(result, outcome=outcome)
     assert (
-        "Not the winner by score but number 2 was trained as the best of the finalists: test accuracy 50.00%."
+        "Not the winner by score but number 2 was trained as the best of the finalists: test accuracy 50.00% on 7 images."
         in page.text
     )
     assert "better than 1 of 2 random candidates trained alike (median 55.00%)" in page.text
@@ -386,6 +386,8 @@ def test_what_training_made_of_it(no_figures: None) -> None:
     }.items():
         assert page.row(name)[1] == value
     alike = report.TrainingOutcome(first, 0.5, {"r": 0.4, "s": 0.5, "t": 0.5})
+    unknown = report.TrainingOutcome(first, 0.5, images="unknown")
+    assert in_words(result, unknown) == "The winner was trained: test accuracy 50.00%."
     assert "better than 1, equal to 2 of 3 random candidates trained alike (median 50.00%)" in in_words(result, alike)
     assert (
         "The winner was trained: test accuracy 25.00%."

@@ -15,6 +15,7 @@ import pytest
 
 matplotlib = pytest.importorskip("matplotlib")
 
+import matplotlib.image as mpimg  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
@@ -542,6 +543,19 @@ def test_the_command_writes_files(found: SearchResult, journal: Path, capsys: py
     printed = capsys.readouterr().out.split()
     assert printed == [f"a/folder/{name}.pdf" for name in report.all_figures(found)]
     assert all(Path(path).read_bytes().startswith(b"%PDF") for path in printed)
+
+
+@pytest.mark.parametrize("width", [2.5, 13.0])
+def test_the_command_gives_every_figure_one_width(found: SearchResult, journal: Path, width: float) -> None:
+    drawn = found.draw(width=width).get_size_inches()
+    main(["figures", str(journal), "--out", "out", "--width", str(width)])
+    sizes = {path.stem: mpimg.imread(path).shape for path in Path("out").iterdir()}
+    assert {size[1] for size in sizes.values()} == {round(200 * width)}
+    assert sizes["winner"][0] == pytest.approx(200 * drawn[1], abs=1)
+    if width > drawn[0]:  # as much white on the left as on the right, and the drawing as large as before
+        dark = (mpimg.imread(Path("out/winner.png"))[..., :3] < 0.9).any(axis=(0, 2)).nonzero()[0]
+        assert (dark[0] + dark[-1]) / 2 == pytest.approx(100 * width, abs=0.1 * 200 * drawn[0])
+        assert dark[-1] - dark[0] <= 200 * drawn[0]
 
 
 def test_the_command_reads_results_and_ranks_by_another_proxy(

@@ -167,6 +167,8 @@ def test_ctrl_c_in_a_proxy_and_in_the_race(
     path, noise = tmp_path / "journal.jsonl", Listening()
     noise.trap.left = after
     said = f"Interrupted. What was scored is in {path}; the same search goes on from there."
+    if not after:
+        said = f"Interrupted. There are no scores in {path} yet: the same search begins anew."
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt) as stop:
         search(path, noise)
     assert str(stop.value) == said

@@ -142,7 +142,7 @@ def test_a_value_that_only_one_has_is_no_disagreement(tmp_path: Path) -> None:
     [
         ({"seed": 1}, "the seed is 0 in the first and 1 in the second"),
         ({"space": Widths(31)}, "the space.init_args.count is 30 in the first and 31 in the second"),
-        ({"proxy": [Noise(), "params"]}, r"the proxies is \[.*\] in the first and \[.*\] in the second"),
+        ({"proxy": [Noise(), "params"]}, r"the proxies are \[.*\] in the first and \[.*\] in the second"),
         ({"batch": batch(seed=1)}, "the probe batch is '.*' in the first and '.*' in the second"),
         (
             {"seed": 1, "space": Widths(31)},

@@ -105,7 +105,7 @@ def test_a_process_that_is_lost_is_one_sentence(tmp_path: Path, monkeypatch: pyt
         kept = (
             "Nothing of the search is kept without a journal"
             if journal is None
-            else f"What was scored is in {journal}; "
+            else f"There are no scores in {journal} yet: "
         )
         with pytest.raises(SearchError, match=said + kept) as error:
             zero_shot_search(Widths(), BATCH, Noise(), journal=journal, progress=False, ranks=TorchRanks(0, 2))

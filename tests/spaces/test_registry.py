@@ -124,11 +124,20 @@ def test_a_class_path_may_be_the_bare_name_of_a_registered_class():
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        ("nasbench21", ValueError, "no search space 'nasbench21'. There are: nasbench201, "),
+        (
+            "nasbench21",
+            ValueError,
+            "no search space 'nasbench21'. Did you mean nasbench201\\? There are: nasbench201, ",
+        ),
         ("dart", ValueError, "There are: darts, .*timm"),
         ({"class_path": "lightning_wrcor.spaces.DARTs"}, ValueError, "has no 'DARTs'. Its spaces: DARTS, "),
+        (
+            {"class_path": "lightning_wrcor.spaces.Spacee"},
+            ValueError,
+            r"Its spaces: (?!.*\b(_\w+|Space|FiniteSpace)\b)",
+        ),
         ({"class_path": "lightning_wrcor.spces.DARTS"}, ValueError, "Cannot import 'lightning_wrcor.spces'"),
-        ({"class_path": "DART"}, ValueError, "no search space 'DART'. There are: DARTS, "),
+        ({"class_path": "DART"}, ValueError, "no search space 'DART'. Did you mean DARTS\\? There are: DARTS, "),
         ({"class_path": "torch.nn.Linear"}, TypeError, "must lead to a subclass of .*Space"),
         ({"class_path": "math.sqroot"}, ValueError, "has no 'sqroot'. It has no search space"),
         ({"class_path": "lightning_wrcor.spaces.Space"}, TypeError, "not a complete space: it does not define build"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import random
 import subprocess
 import sys
@@ -206,6 +208,16 @@ def test_a_draw_builds_no_more_models_than_it_needs(monkeypatch):
     assert len(built) < 6 < space.most()
     assert space.mutate(drawn[0], random.Random(0)) != drawn[0]
     assert len(built) < 9
+
+
+def test_draws_can_be_copied_and_pickled_half_way():
+    """A strategy holds them, is copied with its module (averaged weights) and sent to other processes."""
+    drawn = TimmModels("resnet1*", max_params=16_000_000).shuffled(random.Random(3))
+    next(drawn)
+    copies = [copy.deepcopy(drawn), pickle.loads(pickle.dumps(drawn))]
+    rest = list(drawn)
+    assert rest
+    assert [list(other) for other in copies] == [rest, rest]
 
 
 def test_a_search_without_end_draws_every_model_once():
