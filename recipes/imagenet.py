@@ -240,12 +240,13 @@ def random_genotypes(config: dict[str, Any], winner: str, count: int) -> list[st
             break
         genotype = space.sample(rng)
         name = space.name(genotype)
+        if name in (winner, *names):
+            continue
         try:
-            unwanted = constraints.violated(space.costs(genotype, (3, size, size)))
+            if not constraints.violated(space.costs(genotype, (3, size, size))):
+                names.append(name)
         except ImageSizeError:
             continue
-        if name not in (winner, *names) and not unwanted:
-            names.append(name)
     return names
 
 

@@ -356,6 +356,13 @@ def test_lines_that_wait_for_a_vote_and_have_no_value(tmp_path: Path, scores: An
 # ---- the result, the processes, the bar
 
 
+def test_a_vote_by_agreement_says_how_much_each_member_counted() -> None:
+    """Parameters grow with the width: one member follows them, one runs against them."""
+    vote = Vote([Of(lambda width: -width), "params", "macs"], "agreement", "mine", anchors=["params"])
+    note = search([vote], strategy="exhaustive").notes[-1]
+    assert note.startswith("mine is a vote (agreement of noise 0.00, params 1.00, macs 2.00) among these 12 candidates")
+
+
 def test_the_result_of_a_vote(tmp_path: Path) -> None:
     vote = Vote([Of(lambda width: -math.inf if width == 7 else width % 5), "params"], "z_score", "mine")
     result = search([vote, "macs"], strategy="exhaustive")

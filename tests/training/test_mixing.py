@@ -62,7 +62,7 @@ def test_the_same_random_numbers_give_the_same_mixture_and_none_at_probability_z
         ({"mixup": 1, "prob": 2}, ValueError, "prob of mixing is a share, 0 to 1; got 2"),
         ({"mixup": 1, "mode": "all"}, ValueError, "one of batch, pair, elem; got 'all'"),
         ({"mixup": 1, "off_epochs": -1}, ValueError, "off_epochs of mixing"),
-        ({"mixupp": 1}, ValueError, "no setting named 'mixupp' of mixing. Settings: mixup"),
+        ({"mixupp": 1}, ValueError, r"no setting named 'mixupp' of mixing\. Did you mean mixup\? Settings: mixup"),
         (0.4, TypeError, "Mixing is given as Mixing"),
     ],
 )
