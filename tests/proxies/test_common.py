@@ -11,6 +11,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lightning_wrcor import score
 from lightning_wrcor.spaces import NASBench201
@@ -209,3 +210,22 @@ def test_a_layer_that_is_called_twice_counts_twice() -> None:
             return self.head(F.relu(self.layer(x)))
 
     assert score(Twice(), batch(), "fan_in").value == pytest.approx(3 * math.log(192), rel=1e-12)
+
+
+class Recomputed(nn.Module):
+    """One layer runs again in the backward pass, and one looks at a table and not at the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head, self.of_table = nn.Linear(192, 16), nn.Linear(16, 4), nn.Linear(5, 4)
+        self.table = nn.Parameter(torch.ones(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = checkpoint(lambda value: F.relu(self.layer(value)), x.flatten(1), use_reentrant=False)
+        return self.head(x) + self.of_table(self.table)
+
+
+def test_fan_in_is_of_the_forward_pass_on_images() -> None:
+    expected = pytest.approx(math.log(192) + math.log(16), rel=1e-12)
+    assert score(Recomputed(), batch(), ["fan_in", "jacob_cor"]).scores["fan_in"] == expected
+    assert score(Recomputed(), batch(), "fan_in").value == expected
