@@ -56,6 +56,6 @@ class FanIn(Proxy):
     def measure(self, context: Context) -> float:
         """The sum, in nats, at least 0."""
         require_weights(context, self.name)
-        calls = [call for call in context.record.weighted if call.depends and not call.again]
+        calls = [call for call in context.record.weighted if call.depends]  # those that run again are not in it
         outputs = (call.weight.shape[1 if call.kind == "ConvTranspose" else 0] for call in calls)
         return math.fsum(math.log(call.weight.numel() / of) for call, of in zip(calls, outputs, strict=True))

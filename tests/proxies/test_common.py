@@ -227,5 +227,5 @@ class Recomputed(nn.Module):
 
 def test_fan_in_is_of_the_forward_pass_on_images() -> None:
     expected = pytest.approx(math.log(192) + math.log(16), rel=1e-12)
-    assert score(Recomputed(), batch(), ["fan_in", "jacob_cor"]).scores["fan_in"] == expected
+    assert score(Recomputed(), batch(), ["fan_in", "snip", "wrcor"]).scores["fan_in"] == expected
     assert score(Recomputed(), batch(), "fan_in").value == expected
