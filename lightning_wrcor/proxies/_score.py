@@ -248,15 +248,16 @@ def _report(
 ) -> ScoreReport:
     first = next(proxy for proxy in proxies if proxy.name in results.measured)
     name, main = first.name, results.measured[first.name]
-    dead = "the proxy gave -inf"
-    if unheard := never_called(first):
-        dead += f" ({unheard})"
+    reason = main.reason
+    if reason is None and main.value == -math.inf:
+        unheard = never_called(first)
+        reason = "the proxy gave -inf" + (f" ({unheard})" if unheard else "")
     report = ScoreReport(
         proxy=name,
         value=main.value,
         scores={proxy.name: results.measured[proxy.name].value for proxy in proxies if proxy.name in results.measured},
         refused={proxy.name: str(results.errors[proxy.name]) for proxy in proxies if proxy.name in results.errors},
-        reason=main.reason or (dead if main.value == -math.inf else None),
+        reason=reason,
         batch_size=len(context.images),
         params=context.costs.params,
         macs=context.costs.macs,

@@ -91,9 +91,8 @@ def _ranked_by_depth(rows: Sequence[tuple[float, int]]) -> float | None:
     """
     below: Counter[int] = Counter()
     deeper = pairs = 0
-    for _, depth in sorted(
-        rows, key=lambda row: (row[0], -row[1])
-    ):  # of equal scores the deeper first: it is not higher
+    # Of equal scores the deeper comes first: it is not higher.
+    for _, depth in sorted(rows, key=lambda row: (row[0], -row[1])):
         pairs += sum(count for other, count in below.items() if other != depth)
         deeper += sum(count for other, count in below.items() if other < depth)
         below[depth] += 1
