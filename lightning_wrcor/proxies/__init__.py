@@ -16,6 +16,7 @@ from lightning_wrcor.proxies._score import score as score
 from lightning_wrcor.proxies.az_nas import AZExpressivity as AZExpressivity
 from lightning_wrcor.proxies.az_nas import AZProgressivity as AZProgressivity
 from lightning_wrcor.proxies.az_nas import AZTrainability as AZTrainability
+from lightning_wrcor.proxies.az_nas import BlockEntropy as BlockEntropy
 from lightning_wrcor.proxies.channels import NEAR as NEAR
 from lightning_wrcor.proxies.channels import MeCo as MeCo
 from lightning_wrcor.proxies.codes import NASWOT as NASWOT
@@ -31,6 +32,8 @@ from lightning_wrcor.proxies.counting import Depth as Depth
 from lightning_wrcor.proxies.counting import FanIn as FanIn
 from lightning_wrcor.proxies.counting import MACs as MACs
 from lightning_wrcor.proxies.counting import Params as Params
+from lightning_wrcor.proxies.density import GradientDensity as GradientDensity
+from lightning_wrcor.proxies.density import GradientReach as GradientReach
 from lightning_wrcor.proxies.grasp import GraSP as GraSP
 from lightning_wrcor.proxies.information import NTK as NTK
 from lightning_wrcor.proxies.information import VKDNW as VKDNW

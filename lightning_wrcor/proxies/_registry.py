@@ -7,12 +7,13 @@ from typing import Any
 
 from lightning_wrcor._config import Registry
 from lightning_wrcor.proxies._base import Proxy
-from lightning_wrcor.proxies.az_nas import AZExpressivity, AZProgressivity, AZTrainability
+from lightning_wrcor.proxies.az_nas import AZExpressivity, AZProgressivity, AZTrainability, BlockEntropy
 from lightning_wrcor.proxies.channels import NEAR, MeCo
 from lightning_wrcor.proxies.codes import NASWOT, SWAP, LinearRegions
 from lightning_wrcor.proxies.common import CommonActivations, CommonGradients
 from lightning_wrcor.proxies.correlation import ACor, GCor, RCor, WRCor
 from lightning_wrcor.proxies.counting import Depth, FanIn, MACs, Params
+from lightning_wrcor.proxies.density import GradientDensity, GradientReach
 from lightning_wrcor.proxies.grasp import GraSP
 from lightning_wrcor.proxies.information import NTK, VKDNW
 from lightning_wrcor.proxies.jacobian import EPENAS, JacobCor
@@ -51,6 +52,9 @@ _BUILT_IN: tuple[tuple[type[Proxy], tuple[str, ...]], ...] = (
     (NEAR, ("near",)),
     (CommonActivations, ("common_activations",)),
     (CommonGradients, ("common_gradients",)),
+    (GradientDensity, ("gradient_density",)),
+    (GradientReach, ("gradient_reach",)),
+    (BlockEntropy, ("block_entropy",)),
     (AZExpressivity, ("az_expressivity",)),
     (AZProgressivity, ("az_progressivity",)),
     (AZTrainability, ("az_trainability",)),

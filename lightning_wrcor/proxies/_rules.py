@@ -8,7 +8,7 @@ value. No rule depends on the order of rows or columns, not even in the last bit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -98,7 +98,7 @@ def log_rank(scores: Tensor) -> Tensor:
 
     Reference: Lee and Ham, "AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search", CVPR 2024.
     """
-    return _sum_of_members(torch.log(rank_table(scores).double() / (2 * len(scores))))
+    return _sum_of_members(_log_shares(rank_table(scores)))
 
 
 def z_score(scores: Tensor) -> Tensor:
@@ -110,37 +110,93 @@ def z_score(scores: Tensor) -> Tensor:
     return _sum_of_members(torch.stack([_standardised(column) for column in scores.unbind(1)], 1))
 
 
-def agreement(scores: Tensor, anchors: Sequence[int] = ()) -> Tensor:
-    """Sum over the members of weight times log(rank / n), with the weights of `agreement_weights`: at most 0."""
-    ranks = rank_table(scores)
-    weights = torch.tensor(agreement_weights(scores, anchors), dtype=torch.float64, device=ranks.device)
-    return _sum_of_members(torch.log(ranks.double() / (2 * len(scores))) * weights)
-
-
-def agreement_weights(scores: Tensor, anchors: Sequence[int] = ()) -> list[float]:
-    """How much each member counts in `agreement`: an anchor 1, any other 2 r^2, r its rank correlation with the anchors.
-
-    The anchors' ranks are added up for that, and r below 0 counts as 0. A member that shares half of its variance with the
-    anchors counts as much as one of them, one that agrees with them entirely twice as much, and one that does not agree, or
-    contradicts them, nothing. So a member is trusted where it goes along with what is known to be mostly right, and can
-    say more than that, without any accuracy being known. Without anchors all members are what each is compared with; if
-    none agrees with the others then, all count 1.
+def agreement(
+    scores: Tensor, anchors: Sequence[int] = (), adjusted: Mapping[int, float | None] | None = None
+) -> Tensor:
+    """Sum over the members of weight times log(rank / n), with the weights of `agreement_weights`: at most 0.
 
     Args:
         scores: ``(n, m)``.
         anchors: columns of those that are trusted.
+        adjusted: columns that are ranked with the anchors held fixed, by `rank_beside`, and how much each counts.
     """
-    n, m = scores.shape
-    # Whole numbers (the mean of doubled ranks is n + 1), whose sums depend on no order.
-    away = rank_table(scores) - (n + 1)
-    reference = (away[:, list(anchors)] if anchors else away).sum(1)
-    size = math.sqrt(int(reference.square().sum()))
-    weights = []
-    for member, column in enumerate(away.unbind(1)):
-        along, own = int((column * reference).sum()), math.sqrt(int(column.square().sum()))
-        r = max(0.0, min(1.0, along / (own * size))) if own and size else 0.0
-        weights.append(1.0 if member in anchors else 2 * r**2)
-    return weights if any(weights) else [1.0] * m
+    ranks, weights = _weigh(scores, anchors, adjusted or {})
+    return _sum_of_members(_log_shares(ranks) * torch.tensor(weights, dtype=torch.float64, device=ranks.device))
+
+
+def agreement_weights(
+    scores: Tensor, anchors: Sequence[int] = (), adjusted: Mapping[int, float | None] | None = None
+) -> list[float]:
+    """How much each member counts in `agreement`: an anchor 1, any other 2 r^2, an adjusted one as given, or r.
+
+    r is the member's rank correlation with the anchors, whose ranks are added up for that, and counts as 0 below 0. A
+    member that shares half of its variance with the anchors counts as much as one of them, one that agrees with them
+    entirely twice as much, and one that does not agree, or contradicts them, nothing. So a member is trusted where it goes
+    along with what is known to be mostly right, and can say more than that, without any accuracy being known. Without
+    anchors all members are what each is compared with; if none agrees with the others then, all count 1.
+
+    For an adjusted member without a weight of its own, r is the correlation with what all that are not adjusted say
+    together, the anchors held fixed for both.
+
+    Args:
+        scores: ``(n, m)``.
+        anchors: columns of those that are trusted.
+        adjusted: columns that are adjusted for the anchors, and how much each counts; None: by agreement.
+    """
+    return _weigh(scores, anchors, adjusted or {})[1]
+
+
+def _weigh(scores: Tensor, anchors: Sequence[int], adjusted: Mapping[int, float | None]) -> tuple[Tensor, list[float]]:
+    """Ranks of all members, those of the adjusted with the anchors held fixed, and how much each counts."""
+    ranks = rank_table(scores)
+    known = ranks[:, list(anchors)]
+    reference = _away(known if anchors else ranks).sum(1)
+    plain = [member for member in range(scores.shape[1]) if member not in adjusted]
+    weights = dict.fromkeys(anchors, 1.0)
+    for member in plain:
+        weights.setdefault(member, 2 * max(0.0, _correlation(_away(ranks[:, member]), reference)) ** 2)
+    if not any(weights.values()):
+        weights = dict.fromkeys(plain, 1.0)
+    if None in adjusted.values():
+        counts = torch.tensor([weights[member] for member in plain], dtype=torch.float64, device=ranks.device)
+        # Sums that differ by rounding alone tie: log 2 + log 6 and log 3 + log 4.
+        together = doubled_ranks(torch.round(_sum_of_members(_log_shares(ranks[:, plain]) * counts), decimals=9))
+        rest = _away(rank_beside(together, known, torch.ones_like(together, dtype=torch.bool)))
+    for member, weight in adjusted.items():
+        beside = rank_beside(ranks[:, member], known, torch.isfinite(scores[:, member]))
+        ranks[:, member] = beside
+        weights[member] = max(0.0, _correlation(_away(beside), rest)) if weight is None else float(weight)
+    return ranks, [weights[member] for member in range(scores.shape[1])]
+
+
+def _away(ranks: Tensor) -> Tensor:
+    """Doubled ranks less their mean: whole numbers, whose sums depend on no order."""
+    return ranks - (len(ranks) + 1)
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    """Of two columns of whole numbers whose mean is 0; 0 where one is constant."""
+    sizes = math.sqrt(int(one.square().sum())) * math.sqrt(int(other.square().sum()))
+    return min(1.0, int((one * other).sum()) / sizes) if sizes else 0.0
+
+
+def rank_beside(ranks: Tensor, known: Tensor, finite: Tensor) -> Tensor:
+    """Ranks of what others do not explain of a member's ranks: of the residuals of a least-squares fit with a constant.
+
+    Args:
+        ranks: ``(n,)``, as `doubled_ranks` gives them.
+        known: ``(n, k)``, those that explain.
+        finite: ``(n,)``, where the member has a value; the rest stays last.
+
+    Returns:
+        ``(n,)`` int64, doubled.
+    """
+    away, along = _away(ranks), _away(known)
+    # Sums of whole numbers, so that the order of the rows makes no difference; rounding takes what the order of the
+    # columns makes, and lets those tie who are alike in all.
+    slopes = torch.linalg.pinv((along.T @ along).double(), hermitian=True) @ (along.T @ away).double()
+    left = torch.round(away.double() - along.double() @ slopes, decimals=6)
+    return doubled_ranks(torch.where(finite, left, -math.inf))
 
 
 RULES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -150,6 +206,11 @@ RULES: dict[str, Callable[[Tensor], Tensor]] = {
     "log_rank": log_rank,
     "agreement": agreement,
 }
+
+
+def _log_shares(ranks: Tensor) -> Tensor:
+    """log(rank / n) of doubled ranks."""
+    return torch.log(ranks.double() / (2 * len(ranks)))
 
 
 def _standardised(column: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The proxies of AZ-NAS: what the features between the blocks of a network say.
+"""The proxies of AZ-NAS, and one more: what the features between the blocks of a network say.
 
 Features are what the blocks give (cells, stages or blocks: the layers of WRCor, see `lightning_wrcor.inspection.layers`),
 for a batch of Gaussian noise, with weights drawn by Kaiming's normal initialisation (fan in) and biases 0, in training
@@ -25,6 +25,10 @@ from lightning_wrcor.proxies._base import Context, Measurement, Proxy
 from lightning_wrcor.proxies._initialise import DrawnWeights, kaiming_fan_in
 from lightning_wrcor.proxies._weights import require_weights
 
+_CONSTANT = "dead: a block's features are constant"
+_FINDING = 2
+"""Images of the pass that finds the blocks: the fewest that BatchNorm takes on maps of one position."""
+
 
 class _BlockFeatures(Proxy):
     def _features(self, context: Context) -> list[tuple[str, Tensor, int]]:
@@ -45,6 +49,15 @@ class _BlockFeatures(Proxy):
             )
         return kept
 
+    def _entropies(self, context: Context) -> list[float]:
+        """Of each block; -inf for one whose features are all alike. Computed once for all that rest on them."""
+        features = self._features(context)
+        kept: list[float] | None = context.shared.get("az_nas_entropies")
+        if kept is None:
+            kept = [_entropy(block, channels) for _, block, channels in features]
+            context.shared["az_nas_entropies"] = kept
+        return kept
+
 
 def _run(context: Context, name: str) -> list[tuple[str, Tensor, int]]:
     weights = DrawnWeights(context, "az_nas", kaiming_fan_in)
@@ -52,7 +65,7 @@ def _run(context: Context, name: str) -> list[tuple[str, Tensor, int]]:
     network = context.network
     # Not the calls of an earlier pass: that one may have counted gates, which can make other blocks.
     with torch.no_grad(), Tracer(network, lambda call, tensor: tensor, visit_layer=weights) as tracer:
-        network(noise.clone())
+        network(noise[:_FINDING].clone())
     context.record.weighted, context.record.hiding = tracer.layers, tracer.hiding
     require_weights(context, name)
     blocks = find_blocks(network, tracer.calls, context.layers)
@@ -112,7 +125,9 @@ def _entropy(features: Tensor, channels: int) -> float:
     """Entropy of the normalised eigenvalues of the channels' covariance over samples and positions."""
     rows = features.detach().movedim(channels, -1).flatten(0, -2)
     centred = rows - rows.mean(0)
-    eigenvalues = torch.linalg.eigvalsh((centred.T @ centred / len(rows)).double()).clamp_min(0.0)
+    # Both products have the same eigenvalues but for zeros, which add nothing.
+    gram = centred @ centred.T if len(rows) < rows.shape[1] else centred.T @ centred
+    eigenvalues = torch.linalg.eigvalsh((gram / len(rows)).double()).clamp_min(0.0)
     total = float(eigenvalues.sum())
     if not total > 0:
         return -math.inf
@@ -124,8 +139,8 @@ class AZExpressivity(_BlockFeatures):
     """Expressivity: sum over blocks of the entropy of the features' normalised principal components.
 
     For a block, the eigenvalues of the covariance between channels (over samples and positions), divided by their sum,
-    are taken as probabilities p; its entropy is ``-sum p log p``. Two forward passes (the first finds the blocks), shared
-    by the three; no data, no labels.
+    are taken as probabilities p; its entropy is ``-sum p log p``. One forward pass (and one of two images, which finds the
+    blocks), shared by all of these proxies; no data, no labels.
 
     Source: arXiv 2403.19232, equations 1 to 4.
     """
@@ -134,8 +149,26 @@ class AZExpressivity(_BlockFeatures):
 
     def measure(self, context: Context) -> float | Measurement:
         """The sum over blocks; -inf where a block's features are all alike."""
-        value = math.fsum(_entropy(features, channels) for _, features, channels in self._features(context))
-        return value if math.isfinite(value) else Measurement(-math.inf, "dead: a block's features are constant")
+        value = math.fsum(self._entropies(context))
+        return value if math.isfinite(value) else Measurement(-math.inf, _CONSTANT)
+
+
+class BlockEntropy(_BlockFeatures):
+    """Mean over blocks of the entropy of the features' normalised principal components.
+
+    `AZExpressivity` divided by the number of blocks: the sum grows with every block that is added, and among networks of
+    different depth it counts blocks; the mean compares them. Where all networks have as many blocks both rank alike.
+
+    Source: this project, docs/consensus.md; the entropy is that of arXiv 2403.19232, equations 1 to 4.
+    """
+
+    name = "block_entropy"
+
+    def measure(self, context: Context) -> float | Measurement:
+        """The mean over blocks, in nats; -inf where a block's features are all alike."""
+        entropies = self._entropies(context)
+        value = math.fsum(entropies) / len(entropies)
+        return value if math.isfinite(value) else Measurement(-math.inf, _CONSTANT)
 
 
 class AZProgressivity(_BlockFeatures):
@@ -148,9 +181,9 @@ class AZProgressivity(_BlockFeatures):
 
     def measure(self, context: Context) -> float | Measurement:
         """The smallest difference; -inf where a block's features are all alike."""
-        entropies = [_entropy(features, channels) for _, features, channels in self._features(context)]
+        entropies = self._entropies(context)
         if not all(map(math.isfinite, entropies)):
-            return Measurement(-math.inf, "dead: a block's features are constant")
+            return Measurement(-math.inf, _CONSTANT)
         return min(after - before for before, after in pairwise(entropies))
 
 
@@ -160,9 +193,9 @@ class AZTrainability(_BlockFeatures):
     For each block from the second on, random signs are sent back from its output g_out to its input, giving g_in; the
     matrix ``A = mean over samples and positions of g_in g_out^T`` (a block that halves the size has its input's positions
     folded into channels) estimates the Jacobian, and the block's score is ``2 - s - 1 / s``, s the largest singular value
-    of A, at most 0. The value is the mean over blocks. One forward pass and one backward pass through each block; no
-    data, no labels. A block that passes its input through unchanged (A is the identity) has nothing to train: -inf, as in
-    the published code.
+    of A, at most 0. The value is the mean over blocks, but for those whose positions before and after do not match (where
+    a class token is added). One forward pass and one backward pass through each block; no data, no labels. A block that
+    passes its input through unchanged (A is the identity) has nothing to train: -inf, as in the published code.
 
     Source: arXiv 2403.19232, equations 6 to 9.
     """
@@ -173,7 +206,8 @@ class AZTrainability(_BlockFeatures):
         """The mean over blocks."""
         features = self._features(context)
         generator = torch.Generator().manual_seed(context.seed % 2**63)
-        values = []
+        values: list[float] = []
+        odd = ""
         for (_, before, channels_in), (name, after, channels_out) in pairwise(features):
             signs = torch.randint(0, 2, after.shape, generator=generator).to(after) * 2 - 1
             (back,) = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True)
@@ -183,14 +217,14 @@ class AZTrainability(_BlockFeatures):
                 return Measurement(-math.inf, f"the block {name!r} passes its input through unchanged")
             matrix = _jacobian(back.movedim(channels_in, 1), signs.movedim(channels_out, 1))
             if matrix is None:
-                raise ValueError(
-                    f"az_trainability: the positions before and after the block {name!r} do not match "
-                    f"({tuple(before.shape)} and {tuple(after.shape)})."
-                )
+                odd = f"{name!r} ({tuple(before.shape)} and {tuple(after.shape)})"
+                continue
             wide = matrix.double()
             gram = wide @ wide.T if wide.shape[0] < wide.shape[1] else wide.T @ wide
             largest = math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1])))
             values.append(2.0 - largest - 1.0 / (largest + 1e-6))
+        if not values:
+            raise ValueError(f"az_trainability: the positions before and after no block match, such as {odd}.")
         return math.fsum(values) / len(values)
 
 

@@ -33,10 +33,14 @@ class Vote(Proxy):
             ``z_score`` look at ranks alone.
         name: the name under which its values are listed; None is ``vote``.
         anchors: members that are trusted under the rule ``agreement``; without any, all members together.
+        adjusted: members that are ranked with the anchors held fixed under that rule, by what the anchors' ranks do not
+            explain of theirs (least squares), and how much each counts; None is r, its rank correlation, with the anchors
+            held fixed, with what all that are not adjusted say together, 0 below 0. For what need not grow with a network
+            to be good.
 
     Raises:
         ValueError: for fewer than two members, two of one name, a vote among them, names that are not known, anchors that
-            are no members, and anchors under a rule that has none.
+            are no members, anchors under a rule that has none, and members adjusted for no anchors.
 
     Example:
         >>> Vote(["wrcor", "params"], rule="borda").combine({"wrcor": [3.0, 1.0, 2.0], "params": [9, 8, 7]})
@@ -51,13 +55,20 @@ class Vote(Proxy):
         rule: str = "copeland",
         name: str | None = None,
         anchors: Sequence[str] = (),
+        adjusted: Mapping[str, float | None] | None = None,
     ) -> None:
-        self._set(members, rule, anchors)
+        self._set(members, rule, anchors, adjusted)
         # Of the instance: several votes in one list need names of their own.
         self.name = type(self).name if name is None else str(name)  # type: ignore[misc]
         _ = self.proxies  # a mistake in the members shows here
 
-    def _set(self, members: Sequence[str | Proxy | Mapping[str, Any]], rule: str, anchors: Sequence[str] = ()) -> None:
+    def _set(
+        self,
+        members: Sequence[str | Proxy | Mapping[str, Any]],
+        rule: str,
+        anchors: Sequence[str] = (),
+        adjusted: Mapping[str, float | None] | None = None,
+    ) -> None:
         if isinstance(members, (str, Mapping, Proxy)):
             raise ValueError(f"The members of a vote are a list of at least two proxies; got {members!r}.")
         if rule not in RULES:
@@ -68,9 +79,14 @@ class Vote(Proxy):
             raise ValueError(
                 f"The rule {rule} knows no anchors (got {anchors!r}): leave them out, or use rule='agreement'."
             )
+        if adjusted and not anchors:
+            raise ValueError(
+                f"Members are adjusted for anchors (adjusted={adjusted!r}), and the vote has none: name them."
+            )
         self.members = list(members)
         self.rule = rule
         self.anchors = [anchors] if isinstance(anchors, str) else list(anchors)
+        self.adjusted = dict(adjusted or {})
 
     @cached_property
     def proxies(self) -> list[Proxy]:
@@ -93,6 +109,14 @@ class Vote(Proxy):
         for anchor in self.anchors:
             if anchor not in names:
                 raise ValueError(f"The anchor {anchor!r} is no member of the vote. Members: {', '.join(names)}.")
+        for name, weight in self.adjusted.items():
+            if name not in names or name in self.anchors:
+                kind = "an anchor" if name in self.anchors else "no member"
+                raise ValueError(f"{name!r} is to be adjusted for the anchors, but is {kind} of the vote.")
+            if weight is not None and not 0 <= weight < math.inf:
+                raise ValueError(
+                    f"The adjusted member {name!r} counts {weight!r}; that is a number from 0 on, or None."
+                )
         return found
 
     @property
@@ -175,11 +199,14 @@ class Tally:
         names = self.vote.names
         if self.vote.rule != "agreement" or not len(self._table):
             return dict.fromkeys(names, 1.0)
-        return dict(zip(names, agreement_weights(self._table, self._anchors), strict=True))
+        return dict(zip(names, agreement_weights(self._table, *self._roles), strict=True))
 
     @property
-    def _anchors(self) -> list[int]:
-        return [self.vote.names.index(anchor) for anchor in self.vote.anchors]
+    def _roles(self) -> tuple[list[int], dict[int, float | None]]:
+        """The columns of the anchors, and of those that are adjusted for them with what each counts."""
+        place = self.vote.names.index
+        anchors = [place(name) for name in self.vote.anchors]
+        return anchors, {place(name): weight for name, weight in self.vote.adjusted.items()}
 
     def values(self) -> list[float]:
         """The values of all candidates so far, in the order in which they came."""
@@ -191,7 +218,7 @@ class Tally:
             self._net = net
             values = copeland(self._table, net)
         elif self.vote.rule == "agreement":
-            values = agreement(self._table, self._anchors)
+            values = agreement(self._table, *self._roles)
         else:
             values = RULES[self.vote.rule](self._table)
         dead = ~torch.isfinite(self._table).any(1)
@@ -200,15 +227,18 @@ class Tally:
 
 
 class Consensus(Vote):
-    """Parameters and MACs, and five proxies that are trusted as far as they agree with these.
+    """Parameters and MACs, five proxies that are trusted as far as they agree with these, and four that look beside size.
 
     The five are NASWOT, SynFlow, the correlation of image gradients (`jacob_cor`), and what activations and gradients have
     in common. Where they follow size they decide between networks of one size; where they do not, as among whole families
-    of networks, size decides alone. One forward and one backward pass, and SynFlow's of one image. docs/consensus.md says
-    where it was measured, and where it falls short.
+    of networks, size decides alone. The four say how good a network is for its size, and are adjusted for it: three that
+    have no scale (`az_trainability`, `gradient_density`, `gradient_reach`) count as much as an anchor together, and
+    `block_entropy`, whose scale is the width of the blocks, as far as it agrees with the others beside size.
+    docs/consensus.md says where it was measured, what it costs, and where it falls short.
 
     Args:
-        rule: how the members' rankings become one; see `Vote`. Under ``agreement`` parameters and MACs are the anchors.
+        rule: how the members' rankings become one; see `Vote`. Under ``agreement`` parameters and MACs are the anchors, and
+            the four are adjusted for them.
 
     Source: this project.
     """
@@ -217,8 +247,14 @@ class Consensus(Vote):
 
     def __init__(self, rule: str = "agreement") -> None:
         sizes = ("params", "macs")
-        others = ("naswot", "synflow", "jacob_cor", "common_activations", "common_gradients")
-        self._set((*sizes, *others), rule, sizes if rule == "agreement" else ())
+        like_size = ("naswot", "synflow", "jacob_cor", "common_activations", "common_gradients")
+        without_scale = ("az_trainability", "gradient_density", "gradient_reach")
+        members = (*sizes, *like_size, "block_entropy", *without_scale)
+        if rule != "agreement":
+            self._set(members, rule)
+            return
+        third = 1 / len(without_scale)
+        self._set(members, rule, sizes, {"block_entropy": None, **dict.fromkeys(without_scale, third)})
 
 
 class SJW(Vote):

@@ -77,7 +77,7 @@ def test_every_proxy_is_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(name for names in found.values() for name in names) == list_proxies()
     assert found["jacob_cor"] == ["jacob_cor", "jacob_cov", "jacov"]
     assert found["macs"] == ["macs", "flops"]
-    assert "32 proxies" in lines
+    assert "35 proxies" in lines
     assert any(line.startswith("sjw ") and "its members: synflow, jacob_cor, wrcor" in line for line in lines)
     place = next(place for place, line in enumerate(lines) if line.startswith("zico "))
     assert lines[place + 1].startswith("    Zero-shot inverse coefficient of variation: ")
@@ -124,7 +124,7 @@ def test_proxies_of_ones_own(capsys: pytest.CaptureFixture[str], monkeypatch: py
     register_proxy(NeedsAnArgument)
     register_proxy(NotDefined)
     lines = shown(capsys, "proxies").splitlines()
-    assert "34 proxies" in lines
+    assert "37 proxies" in lines
     assert any(re.match(r"needs_an_argument +depends on its arguments$", line) for line in lines)
     assert any(re.match(r"not_defined +passes of its own$", line) for line in lines)
     assert "Parameters: factor" in shown(capsys, "proxies", "needs_an_argument")

@@ -1,4 +1,4 @@
-"""The three proxies of AZ-NAS against slow sums over samples and positions."""
+"""The proxies of AZ-NAS, and the entropy of blocks, against slow sums over samples and positions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from by_hand import NETWORKS, Behind, Perceptron, Plain, Tokens, batch, noises, use_own_weights, weights_of
@@ -82,9 +83,10 @@ def test_by_hand(build: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
         "az_expressivity": sum(entropies),
         "az_progressivity": min(np.diff(entropies)),
         "az_trainability": trainability(blocks, sequence, seed=0),
+        "block_entropy": np.mean(entropies),
     }
     images, labels = batch()
-    report = score(copy.deepcopy(network).to(dtype), (images.to(dtype), labels), ALL, layers=network.layers)
+    report = score(copy.deepcopy(network).to(dtype), (images.to(dtype), labels), list(expected), layers=network.layers)
     tolerance = 2e-4 if dtype == torch.float32 else 1e-9
     assert report.scores == pytest.approx(expected, rel=tolerance, abs=tolerance)
     assert report.refused == {}
@@ -102,6 +104,11 @@ def test_entropy_of_a_known_covariance() -> None:
         assert _entropy(given.reshape(2, 2, 2, 3).permute(0, 3, 1, 2), 1) == pytest.approx(expected, rel=1e-5)
     assert _entropy(torch.ones(4, 3, 2, 2), 1) == -math.inf
     assert _entropy(features[:, :1].reshape(2, 1, 2, 2), 1) == 0.0
+
+
+def test_entropy_of_more_channels_than_rows() -> None:
+    features = torch.randn(2, 40, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert _entropy(features, 1) == pytest.approx(entropy(rows(features, sequence=False)), rel=1e-5)
 
 
 class _Turning(nn.Module):
@@ -233,6 +240,16 @@ def test_blocks_that_run_again_count_once() -> None:
     assert score(once, batch(), ALL, seed=0).scores == score(again, batch(), ALL, seed=0).scores
 
 
+def test_a_class_token_that_is_added_leaves_the_other_blocks_comparable() -> None:
+    """From the patches (4 positions) to the first block (5) there is no Jacobian position by position."""
+    made = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, depth=3, embed_dim=24, num_heads=3, num_classes=5, init_values=1.0
+    )
+    report = score(made, (torch.randn(4, 3, 32, 32), torch.arange(4)), "az_trainability")
+    assert -10 < report.value <= 0
+    assert report.refused == {}
+
+
 # ---- what cannot be scored
 
 
@@ -247,7 +264,7 @@ def test_refusals() -> None:
             score(Transformer(), batch(), name)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1, padding=1), nn.Flatten(1), nn.Linear(144, 5))
     with pytest.raises(
-        ValueError, match=r"^az_trainability: the positions before and after the block '1' do not match"
+        ValueError, match=r"^az_trainability: the positions before and after no block match, such as '1' \("
     ):
         score(network, batch(), "az_trainability", layers={"0": 0, "1": 1})
 

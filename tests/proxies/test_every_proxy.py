@@ -29,7 +29,6 @@ NAMES = sorted({get_proxy(name).name for name in list_proxies() if not isinstanc
                 "common_activations": "maps larger than 2 x 2 that non-linearities receive, and VisionTransformer has none",
                 "common_gradients": "maps larger than 2 x 2",
                 "zen": "VisionTransformer normalises by layer_norm",
-                "az_trainability": "before and after the block 'blocks.0' do not match",  # the class token is one more
             },
         ),
         ("mobilenetv3_small_050", {}, {"grasp": "differentiates twice, which this network does not allow"}),

@@ -50,7 +50,7 @@ def test_every_proxy_has_a_finite_score_of_a_network() -> None:
     report = score(Functions(), images_and_labels(), names)
     assert all(math.isfinite(value) for value in report.scores.values())
     # The functions are one layer after the other in one module: there are no blocks to compare.
-    assert set(report.refused) == {"az_expressivity", "az_progressivity", "az_trainability"}
+    assert set(report.refused) == {"az_expressivity", "az_progressivity", "az_trainability", "block_entropy"}
     assert {get_proxy(name).name for name in names} == set(report.scores) | set(report.refused)
 
 

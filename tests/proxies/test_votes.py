@@ -251,6 +251,78 @@ def test_who_contradicts_the_anchors_has_no_vote() -> None:
     assert found > spearman(np.array(table["anchor"])) + 0.05
 
 
+def slow_adjusted(table: Table, anchors: tuple[int, ...], adjusted: dict[int, float | None]) -> list[float]:
+    """With NumPy's least squares and correlations."""
+    n = len(table)
+    ranks = {member: [rank(column, i) for i in range(n)] for member, column in enumerate(columns(table))}
+    by_agreement = slow_agreement_weights(table, anchors)
+    explain = np.column_stack([*(ranks[anchor] for anchor in anchors), np.ones(n)])
+
+    def beside(ranking: list[float], known: list[bool]) -> list[float]:
+        left = np.array(ranking) - explain @ np.linalg.lstsq(explain, np.array(ranking), rcond=None)[0]
+        values = [round(value, 6) if is_known else -math.inf for value, is_known in zip(left, known, strict=True)]
+        return [rank(values, i) for i in range(n)]
+
+    plain = [by_agreement[member] * np.log(np.array(ranks[member]) / n) for member in ranks if member not in adjusted]
+    total = np.sum(plain, 0)
+    together = [round(value, 9) for value in total]
+    rest = beside([rank(together, i) for i in range(n)], [True] * n)
+    for member, weight in adjusted.items():
+        ranking = beside(ranks[member], [math.isfinite(line[member]) for line in table])
+        if weight is None:
+            weight = max(0.0, float(np.corrcoef(ranking, rest)[0, 1])) if len(set(rest)) > 1 else 0.0
+        total += weight * np.log(np.array(ranking) / n)
+    return list(total)
+
+
+ROLES: list[tuple[tuple[int, ...], dict[int, float | None]]] = [
+    ((0,), {1: 0.5}),
+    ((0,), {2: None}),
+    ((1, 3), {0: 0.25, 2: None}),
+    ((0, 2), {3: None}),
+]
+
+
+@pytest.mark.parametrize(("anchors", "adjusted"), ROLES)
+@pytest.mark.parametrize("seed", range(6))
+def test_adjusted_members(seed: int, anchors: tuple[int, ...], adjusted: dict[int, float | None]) -> None:
+    table = some_table(seed, 30, 5)
+    scores = torch.tensor(table, dtype=torch.float64)
+    found = rules.agreement(scores, anchors, adjusted).tolist()
+    assert found == pytest.approx(slow_adjusted(table, anchors, adjusted), rel=1e-9, abs=1e-9)
+    # In another order of candidates and members, to the last bit.
+    rng = random.Random(seed)
+    rows, members = rng.sample(range(30), 30), rng.sample(range(5), 5)
+    turned = {members.index(one): weight for one, weight in adjusted.items()}
+    again = rules.agreement(scores[rows][:, members], [members.index(one) for one in anchors], turned).tolist()
+    assert again == [found[row] for row in rows]
+
+
+def test_two_anchors_that_rank_alike_are_one() -> None:
+    table = [[a, 2 * a, b] for a, b in zip(range(20), random.Random(0).sample(range(20), 20), strict=True)]
+    scores = torch.tensor(table, dtype=torch.float64)
+    both = rules.rank_beside(rules.doubled_ranks(scores[:, 2]), rules.rank_table(scores[:, :2]), torch.ones(20).bool())
+    one = rules.rank_beside(rules.doubled_ranks(scores[:, 2]), rules.rank_table(scores[:, :1]), torch.ones(20).bool())
+    assert both.tolist() == one.tolist()
+
+
+def test_what_is_better_at_its_size_is_seen_only_when_adjusted() -> None:
+    """Quality that falls with size: plainly ranked it goes against size, and has no say; adjusted it decides."""
+    rng = random.Random(0)
+    size = [rng.gauss(0, 1) for _ in range(300)]
+    quality = [rng.gauss(0, 1) for _ in size]
+    truth = np.array([a + b for a, b in zip(size, quality, strict=True)])
+    table = {"params": size, "proxy": [b - 1.5 * a for a, b in zip(size, quality, strict=True)]}
+    scores = torch.tensor(list(zip(*table.values(), strict=True)), dtype=torch.float64)
+
+    def correlation(values: torch.Tensor) -> float:
+        return float(np.corrcoef(values.numpy().argsort().argsort(), truth.argsort().argsort())[0, 1])
+
+    plain, adjusted = correlation(rules.agreement(scores, [0])), correlation(rules.agreement(scores, [0], {1: 1.0}))
+    assert plain < 0.75
+    assert adjusted > 0.85
+
+
 def test_members_that_all_contradict_each_other_count_alike() -> None:
     scores = torch.tensor([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]], dtype=torch.float64)
     assert rules.agreement_weights(scores) == [1.0, 1.0]
@@ -270,9 +342,43 @@ def test_anchors_are_members() -> None:
     with pytest.raises(ValueError, match=r"anchor .depth. is no member of the vote\. Members: wrcor, params"):
         Vote(["wrcor", "params"], "agreement", anchors=["depth"])
     made = Vote(["wrcor", "params"], "agreement", anchors=["params"])
-    assert get_proxy(made.config()).anchors == ["params"]
+    assert get_proxy(made.config()).anchors == ["params"]  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="copeland knows no anchors"):
         Vote(["wrcor", "params"], anchors=["params"])
+
+
+def test_an_adjusted_member_is_trusted_as_far_as_it_agrees_beside_size() -> None:
+    rng = random.Random(0)
+    size, quality = ([rng.gauss(0, 1) for _ in range(300)] for _ in range(2))
+    table = {
+        "params": size,
+        "follows": [a + b for a, b in zip(size, quality, strict=True)],
+        "agrees": [b - 2 * a for a, b in zip(size, quality, strict=True)],
+        "noise": [a + rng.gauss(0, 1) for a in size],
+        "contradicts": [a - b for a, b in zip(size, quality, strict=True)],
+    }
+    scores = torch.tensor(list(zip(*table.values(), strict=True)), dtype=torch.float64)
+    weights = rules.agreement_weights(scores, [0], dict.fromkeys((2, 3, 4)))
+    assert weights[0] == 1.0
+    assert weights[2] > 0.9
+    assert weights[3] < 0.15
+    assert weights[4] == 0.0
+
+
+def test_who_can_be_adjusted() -> None:
+    members = ["wrcor", "params", "macs"]
+    made = Vote(members, "agreement", anchors=["params"], adjusted={"macs": 0.5})
+    assert get_proxy(made.config()).adjusted == {"macs": 0.5}  # type: ignore[attr-defined]
+    table = {"wrcor": [1.0, 2.0, 3.0, 4.0], "params": [1.0, 2.0, 4.0, 3.0], "macs": [4.0, 3.0, 2.0, 1.0]}
+    assert made.weights(table) == {"wrcor": pytest.approx(2 * 0.8**2), "params": 1.0, "macs": 0.5}
+    with pytest.raises(ValueError, match=r"adjusted for anchors \(adjusted=\{'macs': None\}\), and the vote has none"):
+        Vote(members, "agreement", adjusted={"macs": None})
+    with pytest.raises(ValueError, match=r"'depth' is to be adjusted for the anchors, but is no member"):
+        Vote(members, "agreement", anchors=["params"], adjusted={"depth": None})
+    with pytest.raises(ValueError, match=r"'params' is to be adjusted for the anchors, but is an anchor"):
+        Vote(members, "agreement", anchors=["params"], adjusted={"params": 1.0})
+    with pytest.raises(ValueError, match=r"'macs' counts -1\.0; that is a number from 0 on, or None"):
+        Vote(members, "agreement", anchors=["params"], adjusted={"macs": -1.0})
 
 
 @pytest.mark.parametrize("rule", RANKS)
@@ -469,7 +575,11 @@ def test_a_single_network_has_no_value() -> None:
             Consensus,
             "consensus",
             "agreement",
-            ["params", "macs", "naswot", "synflow", "jacob_cor", "common_activations", "common_gradients"],
+            [
+                *("params", "macs"),
+                *("naswot", "synflow", "jacob_cor", "common_activations", "common_gradients"),
+                *("block_entropy", "az_trainability", "gradient_density", "gradient_reach"),
+            ],
         ),
     ],
 )
