@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lightning_wrcor.benchmark import (
     _commands,
+    ablation,
     cost,
     counting,
     families,
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     families.add_command(commands)
     _commands.add_correlate(commands)
     _commands.add_agreement(commands)
+    ablation.add_command(commands)
     cost.add_command(commands)
     counting.add_command(commands)
     variants.add_command(commands)

@@ -21,6 +21,7 @@ from lightning_wrcor.benchmark._statistics import (
     percentile_interval,
     rank_codes,
     resampled_kendall,
+    resampled_order,
     resampled_spearman,
     spearman,
     standard_ranks,
@@ -54,6 +55,9 @@ class Agreement:
         given_params_interval: its interval.
         over_params: Spearman's correlation minus that of the number of parameters, on the same networks.
         over_params_interval: its interval, from the same resamples for both.
+        near_macs: of the pairs of networks whose MACs are within a factor of two, the share that is ordered as the
+            accuracies order it minus the share ordered contrarily, -1 to 1: what is left where size hardly differs.
+        near_macs_interval: its interval; None above 3,000 networks.
         top1_accuracy: accuracy of the network that ranks highest.
         regret: for k = 1, 5 and 10, the best accuracy of all minus the best among the k that rank highest.
         seconds: mean wall time of this proxy for one network, where it was measured.
@@ -74,6 +78,8 @@ class Agreement:
     given_params_interval: Interval | None = None
     over_params: float | None = None
     over_params_interval: Interval | None = None
+    near_macs: float | None = None
+    near_macs_interval: Interval | None = None
     top1_accuracy: float | None = None
     regret: dict[int, float] = field(default_factory=dict)
     seconds: float | None = None
@@ -114,6 +120,7 @@ class Comparison:
         params: number of parameters of each network; None where it is not known.
         resamples: bootstrap resamples.
         seed: of the resamples.
+        macs: multiply-adds of each network; without them nothing is said of pairs of about one size.
     """
 
     def __init__(
@@ -123,6 +130,7 @@ class Comparison:
         params: Sequence[float | None],
         resamples: int = RESAMPLES,
         seed: int = 0,
+        macs: Sequence[float | None] | None = None,
     ) -> None:
         self.column = column
         self.accuracies = torch.tensor(accuracies, dtype=torch.float64)
@@ -135,6 +143,10 @@ class Comparison:
             self._target_ranks = standard_ranks(self._target, self._counts)
             self._params_ranks = standard_ranks(self._params, self._counts)
             self._params_spearman = resampled_spearman(self._params_ranks, self._target_ranks, self._counts)
+        self._near: Tensor | None = None
+        if macs is not None and 0 < n <= KENDALL_INTERVAL:
+            sizes = torch.tensor([value or math.nan for value in macs], dtype=torch.float64).log2()
+            self._near = (sizes[:, None] - sizes[None, :]).abs() <= 1  # never where one is not known
 
     def measure(
         self,
@@ -171,6 +183,7 @@ class Comparison:
         given = partial_correlation(rho, to_params, self._params_spearman)
         over = rho - self._params_spearman
         tau = resampled_kendall(codes, self._target, self._counts) if n <= KENDALL_INTERVAL else None
+        near = None if self._near is None else resampled_order(codes, self._target, self._counts, self._near)
         return Agreement(
             self.column,
             name,
@@ -183,6 +196,8 @@ class Comparison:
             given_params_interval=None if given[0].isnan() else percentile_interval(given[1:]),
             over_params=_number(over[0]),
             over_params_interval=None if over[0].isnan() else percentile_interval(over[1:]),
+            near_macs=None if near is None else _number(near[0]),
+            near_macs_interval=None if near is None or near[0].isnan() else percentile_interval(near[1:]),
             **known,
         )
 

@@ -18,9 +18,10 @@ VERSION = 1
 READING = (
     "In brackets: 95 % percentile bootstrap intervals over networks. Networks that are dead (-inf), refused by the proxy "
     "or failed rank last, below every finite value. *Given parameters*: Spearman's correlation with the number of "
-    "parameters held fixed. *Regret*: the best accuracy of all minus the best among the k that rank highest (ties: "
-    "expected value). *Against params*: worse or better where the whole interval of the difference of the two Spearman "
-    "correlations, on the same resamples, lies on that side of zero."
+    "parameters held fixed. *Within 2x MACs*: of the pairs of networks whose MACs are within a factor of two, the share "
+    "that is ordered rightly minus the share ordered wrongly. *Regret*: the best accuracy of all minus the best among the "
+    "k that rank highest (ties: expected value). *Against params*: worse or better where the whole interval of the "
+    "difference of the two Spearman correlations, on the same resamples, lies on that side of zero."
 )
 
 
@@ -150,7 +151,15 @@ def _cell(name: str, value: float | None) -> Any:
 
 def _table(rows: Sequence[Agreement]) -> str:
     timed = any(row.seconds is not None for row in rows)
-    head = ["", "Spearman", "Kendall", "given parameters", "top-1 accuracy", f"regret at {', '.join(map(str, TOP))}"]
+    head = [
+        "",
+        "Spearman",
+        "Kendall",
+        "given parameters",
+        "within 2x MACs",
+        "top-1 accuracy",
+        f"regret at {', '.join(map(str, TOP))}",
+    ]
     head += ["against params", "n", "dead", "refused", "failed"] + ["s a network"] * timed
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
@@ -159,6 +168,7 @@ def _table(rows: Sequence[Agreement]) -> str:
             _with_interval(row.spearman, row.spearman_interval),
             _with_interval(row.kendall, row.kendall_interval),
             _with_interval(row.given_params, row.given_params_interval),
+            _with_interval(row.near_macs, row.near_macs_interval),
             _plain(row.top1_accuracy, 2),
             ", ".join(f"{value:.2f}" for value in row.regret.values()) or "–",
             row.verdict,

@@ -111,6 +111,27 @@ def resampled_kendall(first: Tensor, second: Tensor, counts: Tensor) -> Tensor:
     return torch.where(scale > 0, agree / scale, math.nan)
 
 
+def resampled_order(first: Tensor, second: Tensor, counts: Tensor, pairs: Tensor) -> Tensor:
+    """Of some pairs, the share that two codes order alike minus the share that they order contrarily, in every resample.
+
+    A pair that is tied in one of them is neither.
+
+    Args:
+        first: codes ``(n,)``.
+        second: codes ``(n,)``.
+        counts: resamples ``(resamples, n)``.
+        pairs: ``(n, n)`` bool, symmetric; which pairs.
+
+    Returns:
+        ``(resamples,)``, -1 to 1; NaN where no pair is left.
+    """
+    there = pairs & ~torch.eye(len(first), dtype=torch.bool)
+    signs = torch.where(there, pair_signs(first) * pair_signs(second), 0.0)
+    agree = ((counts.float() @ signs).double() * counts).sum(1)
+    total = ((counts.float() @ there.float()).double() * counts).sum(1)
+    return torch.where(total > 0, agree / total, math.nan)
+
+
 def partial_correlation(xy: Tensor, xz: Tensor, yz: Tensor) -> Tensor:
     """Correlation of x and y with z held fixed, from the three correlations; NaN where z determines x or y.
 

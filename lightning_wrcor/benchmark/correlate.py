@@ -151,13 +151,14 @@ def correlate(
 def _agreements(name: str, scored: Scored, columns: Sequence[Column], resamples: int, seed: int) -> Iterator[Agreement]:
     """Every score with one column of accuracies, on the networks that have such an accuracy."""
     kept = [place for place, network in enumerate(scored.networks) if name in network.accuracies]
-    params = next(column for column in columns if column.name == "params")
+    params, macs = (next(column for column in columns if column.name == name) for name in ("params", "macs"))
     comparison = Comparison(
         name,
         [scored.networks[place].accuracies[name] for place in kept],
         [params.values[place] for place in kept],
         resamples,
         seed,
+        [macs.values[place] for place in kept],
     )
     for column in columns:
         values = [column.values[place] for place in kept]

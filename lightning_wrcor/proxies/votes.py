@@ -232,8 +232,9 @@ class Consensus(Vote):
     The five are NASWOT, SynFlow, the correlation of image gradients (`jacob_cor`), and what activations and gradients have
     in common. Where they follow size they decide between networks of one size; where they do not, as among whole families
     of networks, size decides alone. The four say how good a network is for its size, and are adjusted for it: three that
-    have no scale (`az_trainability`, `gradient_density`, `gradient_reach`) count as much as an anchor together, and
-    `block_entropy`, whose scale is the width of the blocks, as far as it agrees with the others beside size.
+    have no scale count as much as an anchor together (`az_trainability` 1/2, `gradient_density` and `gradient_reach`, two
+    readings of one thing, 1/4 each), and `block_entropy`, whose scale is the width of the blocks, as far as it agrees with
+    the others beside size.
     docs/consensus.md says where it was measured, what it costs, and where it falls short.
 
     Args:
@@ -248,13 +249,12 @@ class Consensus(Vote):
     def __init__(self, rule: str = "agreement") -> None:
         sizes = ("params", "macs")
         like_size = ("naswot", "synflow", "jacob_cor", "common_activations", "common_gradients")
-        without_scale = ("az_trainability", "gradient_density", "gradient_reach")
-        members = (*sizes, *like_size, "block_entropy", *without_scale)
-        if rule != "agreement":
+        beside_size = {"block_entropy": None, "az_trainability": 0.5, "gradient_density": 0.25, "gradient_reach": 0.25}
+        members = (*sizes, *like_size, *beside_size)
+        if rule == "agreement":
+            self._set(members, rule, sizes, beside_size)
+        else:
             self._set(members, rule)
-            return
-        third = 1 / len(without_scale)
-        self._set(members, rule, sizes, {"block_entropy": None, **dict.fromkeys(without_scale, third)})
 
 
 class SJW(Vote):

@@ -126,6 +126,29 @@ def test_a_comparison_holds_every_statistic() -> None:
     assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.05)
 
 
+def test_pairs_of_about_one_size() -> None:
+    values, accuracies, params = draw(40, 12, seed=5)
+    rng = random.Random(1)
+    macs: list[float | None] = [*(2.0 ** rng.uniform(0, 5) for _ in range(38)), None, 0.0]
+
+    def slow(chosen: list[int]) -> float:
+        signs = [
+            np.sign(values[i] - values[j]) * np.sign(accuracies[i] - accuracies[j])
+            for i, j in itertools.combinations(chosen, 2)
+            if i != j and macs[i] and macs[j] and 0.5 <= macs[i] / macs[j] <= 2.0
+        ]
+        return float(np.mean(signs))
+
+    row = Comparison("acc", accuracies, params, resamples=200, seed=0, macs=macs).measure("mine", values)
+    assert row.near_macs == pytest.approx(slow(list(range(40))), abs=1e-6)
+    drawn = [[i for i in range(40) for _ in range(int(counts[i]))] for counts in draw_counts(40, 200, 0)]
+    expected = np.quantile([slow(chosen) for chosen in drawn], [0.025, 0.975])
+    assert row.near_macs_interval == pytest.approx(tuple(expected), abs=1e-6)
+    assert Comparison("acc", accuracies, params).measure("mine", values).near_macs is None
+    apart = Comparison("acc", [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], macs=[1.0, 4.0, 16.0]).measure("mine", [1.0, 3.0, 2.0])
+    assert (apart.near_macs, apart.near_macs_interval) == (None, None)
+
+
 def test_worse_than_params_is_said_where_chance_does_not_explain_it() -> None:
     _, accuracies, params = draw(80, 20, 5)
     noise = [random.Random(place).random() for place in range(80)]
