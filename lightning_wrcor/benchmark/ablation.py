@@ -75,9 +75,9 @@ def ablate(
     for name in made.names:
         smaller = _without(made, name)
         found[f"without {name}"] = agreement(smaller.combine(table)) if smaller else None
-    if made.adjusted:
-        smaller = _without(made, *made.adjusted)
-        found["without all that are adjusted"] = agreement(smaller.combine(table)) if smaller else None
+    if made.beside or made.adjusted:
+        smaller = _without(made, *made.beside, *made.adjusted)
+        found["without all that look beside size"] = agreement(smaller.combine(table)) if smaller else None
     found |= {f"{name} alone": agreement(table[name]) for name in made.names}
     return Ablation(path.parent.name, wanted.partition(":")[2], len(rows), found, made.weights(table))
 
@@ -115,13 +115,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _without(vote: Vote, *names: str) -> Vote | None:
-    """The vote of the other members in their parts; None where fewer than two are left, or no anchor for those adjusted."""
+    """The vote of the others in their parts; None where fewer than two are left, or no anchor for those that need one."""
     members = [name for name in vote.names if name not in names]
     anchors = [name for name in vote.anchors if name not in names]
+    beside = [name for name in vote.beside if name not in names]
     adjusted = {name: weight for name, weight in vote.adjusted.items() if name not in names}
-    if len(members) < 2 or (adjusted and not anchors):
+    if len(members) < 2 or ((beside or adjusted) and not anchors):
         return None
-    return Vote(members, vote.rule, anchors=anchors, adjusted=adjusted)
+    return Vote(members, vote.rule, anchors=anchors, beside=beside, adjusted=adjusted)
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -111,62 +111,71 @@ def z_score(scores: Tensor) -> Tensor:
 
 
 def agreement(
-    scores: Tensor, anchors: Sequence[int] = (), adjusted: Mapping[int, float | None] | None = None
+    scores: Tensor,
+    anchors: Sequence[int] = (),
+    beside: Sequence[int] = (),
+    adjusted: Mapping[int, float] | None = None,
 ) -> Tensor:
     """Sum over the members of weight times log(rank / n), with the weights of `agreement_weights`: at most 0.
 
     Args:
         scores: ``(n, m)``.
         anchors: columns of those that are trusted.
+        beside: columns that are trusted as far as they agree with the rest, the anchors held fixed.
         adjusted: columns that are ranked with the anchors held fixed, by `rank_beside`, and how much each counts.
     """
-    ranks, weights = _weigh(scores, anchors, adjusted or {})
-    return _sum_of_members(_log_shares(ranks) * torch.tensor(weights, dtype=torch.float64, device=ranks.device))
+    ranks, adjusted = rank_table(scores), adjusted or {}
+    weights = torch.tensor(
+        agreement_weights(scores, anchors, beside, adjusted), dtype=torch.float64, device=ranks.device
+    )
+    known = ranks[:, list(anchors)]
+    for member in adjusted:
+        ranks[:, member] = rank_beside(ranks[:, member], known, torch.isfinite(scores[:, member]))
+    return _sum_of_members(_log_shares(ranks) * weights)
 
 
 def agreement_weights(
-    scores: Tensor, anchors: Sequence[int] = (), adjusted: Mapping[int, float | None] | None = None
+    scores: Tensor,
+    anchors: Sequence[int] = (),
+    beside: Sequence[int] = (),
+    adjusted: Mapping[int, float] | None = None,
 ) -> list[float]:
-    """How much each member counts in `agreement`: an anchor 1, any other 2 r^2, an adjusted one as given, or r.
+    """How much each member counts in `agreement`: an anchor 1, one beside 3 r, an adjusted one as given, any other 2 r^2.
 
-    r is the member's rank correlation with the anchors, whose ranks are added up for that, and counts as 0 below 0. A
-    member that shares half of its variance with the anchors counts as much as one of them, one that agrees with them
+    For these others r is the rank correlation with the anchors, whose ranks are added up for that, and counts as 0 below 0.
+    A member that shares half of its variance with the anchors counts as much as one of them, one that agrees with them
     entirely twice as much, and one that does not agree, or contradicts them, nothing. So a member is trusted where it goes
     along with what is known to be mostly right, and can say more than that, without any accuracy being known. Without
     anchors all members are what each is compared with; if none agrees with the others then, all count 1.
 
-    For an adjusted member without a weight of its own, r is the correlation with what all that are not adjusted say
-    together, the anchors held fixed for both.
+    For a member beside, r is its rank correlation, the anchors held fixed for both, with what the anchors and the others
+    say together.
 
     Args:
         scores: ``(n, m)``.
         anchors: columns of those that are trusted.
-        adjusted: columns that are adjusted for the anchors, and how much each counts; None: by agreement.
+        beside: columns that are trusted as far as they agree with the rest, the anchors held fixed.
+        adjusted: columns that are adjusted for the anchors, and how much each counts.
     """
-    return _weigh(scores, anchors, adjusted or {})[1]
-
-
-def _weigh(scores: Tensor, anchors: Sequence[int], adjusted: Mapping[int, float | None]) -> tuple[Tensor, list[float]]:
-    """Ranks of all members, those of the adjusted with the anchors held fixed, and how much each counts."""
-    ranks = rank_table(scores)
+    ranks, given = rank_table(scores), dict(adjusted or {})
     known = ranks[:, list(anchors)]
     reference = _away(known if anchors else ranks).sum(1)
-    plain = [member for member in range(scores.shape[1]) if member not in adjusted]
+    plain = [member for member in range(scores.shape[1]) if member not in given and member not in beside]
     weights = dict.fromkeys(anchors, 1.0)
     for member in plain:
         weights.setdefault(member, 2 * max(0.0, _correlation(_away(ranks[:, member]), reference)) ** 2)
     if not any(weights.values()):
         weights = dict.fromkeys(plain, 1.0)
-    if None in adjusted.values():
+    if beside:
         counts = torch.tensor([weights[member] for member in plain], dtype=torch.float64, device=ranks.device)
         # Sums that differ by rounding alone tie: log 2 + log 6 and log 3 + log 4.
         together = doubled_ranks(torch.round(_sum_of_members(_log_shares(ranks[:, plain]) * counts), decimals=9))
         rest = _away(rank_beside(together, known, torch.ones_like(together, dtype=torch.bool)))
-    for member, weight in adjusted.items():
-        beside = rank_beside(ranks[:, member], known, torch.isfinite(scores[:, member]))
-        ranks[:, member] = beside
-        weights[member] = max(0.0, _correlation(_away(beside), rest)) if weight is None else float(weight)
-    return ranks, [weights[member] for member in range(scores.shape[1])]
+        for member in beside:
+            own = rank_beside(ranks[:, member], known, torch.isfinite(scores[:, member]))
+            weights[member] = 3 * max(0.0, _correlation(_away(own), rest))
+    weights |= given
+    return [float(weights[member]) for member in range(scores.shape[1])]
 
 
 def _away(ranks: Tensor) -> Tensor:

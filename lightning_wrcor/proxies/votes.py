@@ -33,14 +33,14 @@ class Vote(Proxy):
             ``z_score`` look at ranks alone.
         name: the name under which its values are listed; None is ``vote``.
         anchors: members that are trusted under the rule ``agreement``; without any, all members together.
+        beside: members that are trusted, under that rule, as far as they agree with the others where the anchors are alike:
+            3 r, r the rank correlation, the anchors held fixed, with what the anchors and the others say together.
         adjusted: members that are ranked with the anchors held fixed under that rule, by what the anchors' ranks do not
-            explain of theirs (least squares), and how much each counts; None is r, its rank correlation, with the anchors
-            held fixed, with what all that are not adjusted say together, 0 below 0. For what need not grow with a network
-            to be good.
+            explain of theirs (least squares), and how much each counts. For what need not grow with a network to be good.
 
     Raises:
         ValueError: for fewer than two members, two of one name, a vote among them, names that are not known, anchors that
-            are no members, anchors under a rule that has none, and members adjusted for no anchors.
+            are no members, anchors under a rule that has none, and members beside or adjusted for no anchors.
 
     Example:
         >>> Vote(["wrcor", "params"], rule="borda").combine({"wrcor": [3.0, 1.0, 2.0], "params": [9, 8, 7]})
@@ -55,9 +55,10 @@ class Vote(Proxy):
         rule: str = "copeland",
         name: str | None = None,
         anchors: Sequence[str] = (),
-        adjusted: Mapping[str, float | None] | None = None,
+        beside: Sequence[str] = (),
+        adjusted: Mapping[str, float] | None = None,
     ) -> None:
-        self._set(members, rule, anchors, adjusted)
+        self._set(members, rule, anchors, beside, adjusted)
         # Of the instance: several votes in one list need names of their own.
         self.name = type(self).name if name is None else str(name)  # type: ignore[misc]
         _ = self.proxies  # a mistake in the members shows here
@@ -67,7 +68,8 @@ class Vote(Proxy):
         members: Sequence[str | Proxy | Mapping[str, Any]],
         rule: str,
         anchors: Sequence[str] = (),
-        adjusted: Mapping[str, float | None] | None = None,
+        beside: Sequence[str] = (),
+        adjusted: Mapping[str, float] | None = None,
     ) -> None:
         if isinstance(members, (str, Mapping, Proxy)):
             raise ValueError(f"The members of a vote are a list of at least two proxies; got {members!r}.")
@@ -79,13 +81,15 @@ class Vote(Proxy):
             raise ValueError(
                 f"The rule {rule} knows no anchors (got {anchors!r}): leave them out, or use rule='agreement'."
             )
-        if adjusted and not anchors:
+        if (beside or adjusted) and not anchors:
             raise ValueError(
-                f"Members are adjusted for anchors (adjusted={adjusted!r}), and the vote has none: name them."
+                f"Members are beside anchors, or adjusted for them (beside={beside!r}, adjusted={adjusted!r}), and the "
+                "vote has none: name them."
             )
         self.members = list(members)
         self.rule = rule
         self.anchors = [anchors] if isinstance(anchors, str) else list(anchors)
+        self.beside = [beside] if isinstance(beside, str) else list(beside)
         self.adjusted = dict(adjusted or {})
 
     @cached_property
@@ -109,14 +113,18 @@ class Vote(Proxy):
         for anchor in self.anchors:
             if anchor not in names:
                 raise ValueError(f"The anchor {anchor!r} is no member of the vote. Members: {', '.join(names)}.")
-        for name, weight in self.adjusted.items():
-            if name not in names or name in self.anchors:
-                kind = "an anchor" if name in self.anchors else "no member"
-                raise ValueError(f"{name!r} is to be adjusted for the anchors, but is {kind} of the vote.")
-            if weight is not None and not 0 <= weight < math.inf:
+        roles = [*self.anchors, *self.beside, *self.adjusted]
+        for name in (*self.beside, *self.adjusted):
+            if name not in names:
                 raise ValueError(
-                    f"The adjusted member {name!r} counts {weight!r}; that is a number from 0 on, or None."
+                    f"{name!r} is beside the anchors, or adjusted for them, but no member of the vote. Members: "
+                    f"{', '.join(names)}."
                 )
+            if roles.count(name) > 1:
+                raise ValueError(f"{name!r} is an anchor, beside the anchors, or adjusted for them; only one of these.")
+        for name, weight in self.adjusted.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"The adjusted member {name!r} counts {weight!r}; that is a number from 0 on.")
         return found
 
     @property
@@ -202,11 +210,11 @@ class Tally:
         return dict(zip(names, agreement_weights(self._table, *self._roles), strict=True))
 
     @property
-    def _roles(self) -> tuple[list[int], dict[int, float | None]]:
-        """The columns of the anchors, and of those that are adjusted for them with what each counts."""
+    def _roles(self) -> tuple[list[int], list[int], dict[int, float]]:
+        """The columns of the anchors, of those beside them, and of those adjusted for them with what each counts."""
         place = self.vote.names.index
-        anchors = [place(name) for name in self.vote.anchors]
-        return anchors, {place(name): weight for name, weight in self.vote.adjusted.items()}
+        anchors, beside = ([place(name) for name in names] for names in (self.vote.anchors, self.vote.beside))
+        return anchors, beside, {place(name): weight for name, weight in self.vote.adjusted.items()}
 
     def values(self) -> list[float]:
         """The values of all candidates so far, in the order in which they came."""
@@ -227,19 +235,18 @@ class Tally:
 
 
 class Consensus(Vote):
-    """Parameters and MACs, five proxies that are trusted as far as they agree with these, and four that look beside size.
+    """Parameters and MACs, six proxies that are trusted as far as they agree, and three that are adjusted for size.
 
-    The five are NASWOT, SynFlow, the correlation of image gradients (`jacob_cor`), and what activations and gradients have
-    in common. Where they follow size they decide between networks of one size; where they do not, as among whole families
-    of networks, size decides alone. The four say how good a network is for its size, and are adjusted for it: three that
-    have no scale count as much as an anchor together (`az_trainability` 1/2, `gradient_density` and `gradient_reach`, two
-    readings of one thing, 1/4 each), and `block_entropy`, whose scale is the width of the blocks, as far as it agrees with
-    the others beside size.
+    NASWOT, SynFlow, the correlation of image gradients (`jacob_cor`), and what activations and gradients have in common are
+    trusted as far as they follow parameters and MACs: where they do they decide between networks of one size; where they do
+    not, as among whole families of networks, size decides alone. The entropy of blocks is trusted as far as it agrees with
+    these where size is alike. Three have no scale, and say how good a network is for its size: `az_trainability`, which
+    counts 1/2, and two readings of one thing, `gradient_density` and `gradient_reach`, which count 1/4 each.
     docs/consensus.md says where it was measured, what it costs, and where it falls short.
 
     Args:
-        rule: how the members' rankings become one; see `Vote`. Under ``agreement`` parameters and MACs are the anchors, and
-            the four are adjusted for them.
+        rule: how the members' rankings become one; see `Vote`. Under ``agreement`` parameters and MACs are the anchors,
+            the entropy is beside them, and the last three are adjusted for them.
 
     Source: this project.
     """
@@ -249,10 +256,11 @@ class Consensus(Vote):
     def __init__(self, rule: str = "agreement") -> None:
         sizes = ("params", "macs")
         like_size = ("naswot", "synflow", "jacob_cor", "common_activations", "common_gradients")
-        beside_size = {"block_entropy": None, "az_trainability": 0.5, "gradient_density": 0.25, "gradient_reach": 0.25}
-        members = (*sizes, *like_size, *beside_size)
+        beside = ("block_entropy",)
+        adjusted = {"az_trainability": 0.5, "gradient_density": 0.25, "gradient_reach": 0.25}
+        members = (*sizes, *like_size, *beside, *adjusted)
         if rule == "agreement":
-            self._set(members, rule, sizes, beside_size)
+            self._set(members, rule, sizes, beside, adjusted)
         else:
             self._set(members, rule)
 

@@ -251,7 +251,9 @@ def test_who_contradicts_the_anchors_has_no_vote() -> None:
     assert found > spearman(np.array(table["anchor"])) + 0.05
 
 
-def slow_adjusted(table: Table, anchors: tuple[int, ...], adjusted: dict[int, float | None]) -> list[float]:
+def slow_roles(
+    table: Table, anchors: tuple[int, ...], beside_them: tuple[int, ...], adjusted: dict[int, float]
+) -> list[float]:
     """With NumPy's least squares and correlations."""
     n = len(table)
     ranks = {member: [rank(column, i) for i in range(n)] for member, column in enumerate(columns(table))}
@@ -263,38 +265,43 @@ def slow_adjusted(table: Table, anchors: tuple[int, ...], adjusted: dict[int, fl
         values = [round(value, 6) if is_known else -math.inf for value, is_known in zip(left, known, strict=True)]
         return [rank(values, i) for i in range(n)]
 
-    plain = [by_agreement[member] * np.log(np.array(ranks[member]) / n) for member in ranks if member not in adjusted]
-    total = np.sum(plain, 0)
+    others = [member for member in ranks if member not in adjusted and member not in beside_them]
+    total = np.sum([by_agreement[member] * np.log(np.array(ranks[member]) / n) for member in others], 0)
     together = [round(value, 9) for value in total]
     rest = beside([rank(together, i) for i in range(n)], [True] * n)
+    finite = {member: [math.isfinite(line[member]) for line in table] for member in ranks}
+    for member in beside_them:
+        own = beside(ranks[member], finite[member])
+        r = float(np.corrcoef(own, rest)[0, 1]) if len(set(rest)) > 1 and len(set(own)) > 1 else 0.0
+        total = total + 3 * max(0.0, r) * np.log(np.array(ranks[member]) / n)
     for member, weight in adjusted.items():
-        ranking = beside(ranks[member], [math.isfinite(line[member]) for line in table])
-        if weight is None:
-            weight = max(0.0, float(np.corrcoef(ranking, rest)[0, 1])) if len(set(rest)) > 1 else 0.0
-        total += weight * np.log(np.array(ranking) / n)
+        total = total + weight * np.log(np.array(beside(ranks[member], finite[member])) / n)
     return list(total)
 
 
-ROLES: list[tuple[tuple[int, ...], dict[int, float | None]]] = [
-    ((0,), {1: 0.5}),
-    ((0,), {2: None}),
-    ((1, 3), {0: 0.25, 2: None}),
-    ((0, 2), {3: None}),
+ROLES: list[tuple[tuple[int, ...], tuple[int, ...], dict[int, float]]] = [
+    ((0,), (), {1: 0.5}),
+    ((0,), (2,), {}),
+    ((1, 3), (2,), {0: 0.25}),
+    ((0, 2), (3, 4), {1: 1.5}),
 ]
 
 
-@pytest.mark.parametrize(("anchors", "adjusted"), ROLES)
+@pytest.mark.parametrize(("anchors", "beside", "adjusted"), ROLES)
 @pytest.mark.parametrize("seed", range(6))
-def test_adjusted_members(seed: int, anchors: tuple[int, ...], adjusted: dict[int, float | None]) -> None:
+def test_members_beside_and_adjusted(
+    seed: int, anchors: tuple[int, ...], beside: tuple[int, ...], adjusted: dict[int, float]
+) -> None:
     table = some_table(seed, 30, 5)
     scores = torch.tensor(table, dtype=torch.float64)
-    found = rules.agreement(scores, anchors, adjusted).tolist()
-    assert found == pytest.approx(slow_adjusted(table, anchors, adjusted), rel=1e-9, abs=1e-9)
+    found = rules.agreement(scores, anchors, beside, adjusted).tolist()
+    assert found == pytest.approx(slow_roles(table, anchors, beside, adjusted), rel=1e-9, abs=1e-9)
     # In another order of candidates and members, to the last bit.
     rng = random.Random(seed)
     rows, members = rng.sample(range(30), 30), rng.sample(range(5), 5)
     turned = {members.index(one): weight for one, weight in adjusted.items()}
-    again = rules.agreement(scores[rows][:, members], [members.index(one) for one in anchors], turned).tolist()
+    places = [[members.index(one) for one in some] for some in (anchors, beside)]
+    again = rules.agreement(scores[rows][:, members], *places, turned).tolist()
     assert again == [found[row] for row in rows]
 
 
@@ -318,7 +325,7 @@ def test_what_is_better_at_its_size_is_seen_only_when_adjusted() -> None:
     def correlation(values: torch.Tensor) -> float:
         return float(np.corrcoef(values.numpy().argsort().argsort(), truth.argsort().argsort())[0, 1])
 
-    plain, adjusted = correlation(rules.agreement(scores, [0])), correlation(rules.agreement(scores, [0], {1: 1.0}))
+    plain, adjusted = correlation(rules.agreement(scores, [0])), correlation(rules.agreement(scores, [0], (), {1: 1.0}))
     assert plain < 0.75
     assert adjusted > 0.85
 
@@ -347,7 +354,7 @@ def test_anchors_are_members() -> None:
         Vote(["wrcor", "params"], anchors=["params"])
 
 
-def test_an_adjusted_member_is_trusted_as_far_as_it_agrees_beside_size() -> None:
+def test_a_member_beside_is_trusted_as_far_as_it_agrees_at_one_size() -> None:
     rng = random.Random(0)
     size, quality = ([rng.gauss(0, 1) for _ in range(300)] for _ in range(2))
     table = {
@@ -358,27 +365,34 @@ def test_an_adjusted_member_is_trusted_as_far_as_it_agrees_beside_size() -> None
         "contradicts": [a - b for a, b in zip(size, quality, strict=True)],
     }
     scores = torch.tensor(list(zip(*table.values(), strict=True)), dtype=torch.float64)
-    weights = rules.agreement_weights(scores, [0], dict.fromkeys((2, 3, 4)))
+    weights = rules.agreement_weights(scores, [0], [2, 3, 4])
     assert weights[0] == 1.0
-    assert weights[2] > 0.9
-    assert weights[3] < 0.15
+    assert 2.7 < weights[2] <= 3.0
+    assert weights[3] < 0.45
     assert weights[4] == 0.0
 
 
-def test_who_can_be_adjusted() -> None:
-    members = ["wrcor", "params", "macs"]
-    made = Vote(members, "agreement", anchors=["params"], adjusted={"macs": 0.5})
-    assert get_proxy(made.config()).adjusted == {"macs": 0.5}  # type: ignore[attr-defined]
+def test_who_can_be_beside_and_adjusted() -> None:
+    members = ["wrcor", "params", "macs", "depth"]
+    made = Vote(members, "agreement", anchors=["params"], beside=["depth"], adjusted={"macs": 0.5})
+    again = get_proxy(made.config())
+    assert isinstance(again, Vote)
+    assert (again.anchors, again.beside, again.adjusted) == (["params"], ["depth"], {"macs": 0.5})
     table = {"wrcor": [1.0, 2.0, 3.0, 4.0], "params": [1.0, 2.0, 4.0, 3.0], "macs": [4.0, 3.0, 2.0, 1.0]}
-    assert made.weights(table) == {"wrcor": pytest.approx(2 * 0.8**2), "params": 1.0, "macs": 0.5}
-    with pytest.raises(ValueError, match=r"adjusted for anchors \(adjusted=\{'macs': None\}\), and the vote has none"):
-        Vote(members, "agreement", adjusted={"macs": None})
-    with pytest.raises(ValueError, match=r"'depth' is to be adjusted for the anchors, but is no member"):
-        Vote(members, "agreement", anchors=["params"], adjusted={"depth": None})
-    with pytest.raises(ValueError, match=r"'params' is to be adjusted for the anchors, but is an anchor"):
-        Vote(members, "agreement", anchors=["params"], adjusted={"params": 1.0})
-    with pytest.raises(ValueError, match=r"'macs' counts -1\.0; that is a number from 0 on, or None"):
-        Vote(members, "agreement", anchors=["params"], adjusted={"macs": -1.0})
+    weights = made.weights({**table, "depth": table["wrcor"]})
+    assert weights == {"wrcor": pytest.approx(2 * 0.8**2), "params": 1.0, "macs": 0.5, "depth": pytest.approx(3.0)}
+    for wrong, message in (
+        (
+            {"adjusted": {"macs": 1.0}, "anchors": ()},
+            r"adjusted for them \(beside=\(\), adjusted=\{'macs': 1.0\}\), and the",
+        ),
+        ({"adjusted": {"naswot": 1.0}}, r"'naswot' is beside the anchors, or adjusted for them, but no member"),
+        ({"beside": ["params"]}, r"'params' is an anchor, beside the anchors, or adjusted for them; only one"),
+        ({"beside": ["macs"], "adjusted": {"macs": 1.0}}, "'macs' is an anchor, beside the anchors, or adjusted"),
+        ({"adjusted": {"macs": -1.0}}, r"'macs' counts -1\.0; that is a number from 0 on"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Vote(members, "agreement", **{"anchors": ["params"], **wrong})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rule", RANKS)
