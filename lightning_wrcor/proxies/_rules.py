@@ -130,7 +130,7 @@ def agreement(
     )
     known = ranks[:, list(anchors)]
     for member in adjusted:
-        ranks[:, member] = rank_beside(ranks[:, member], known, torch.isfinite(scores[:, member]))
+        ranks[:, member] = rank_beside(ranks[:, member], known)
     return _sum_of_members(_log_shares(ranks) * weights)
 
 
@@ -170,9 +170,9 @@ def agreement_weights(
         counts = torch.tensor([weights[member] for member in plain], dtype=torch.float64, device=ranks.device)
         # Sums that differ by rounding alone tie: log 2 + log 6 and log 3 + log 4.
         together = doubled_ranks(torch.round(_sum_of_members(_log_shares(ranks[:, plain]) * counts), decimals=9))
-        rest = _away(rank_beside(together, known, torch.ones_like(together, dtype=torch.bool)))
+        rest = _away(rank_beside(together, known))
         for member in beside:
-            own = rank_beside(ranks[:, member], known, torch.isfinite(scores[:, member]))
+            own = rank_beside(ranks[:, member], known)
             weights[member] = 3 * max(0.0, _correlation(_away(own), rest))
     weights |= given
     return [float(weights[member]) for member in range(scores.shape[1])]
@@ -189,13 +189,12 @@ def _correlation(one: Tensor, other: Tensor) -> float:
     return min(1.0, int((one * other).sum()) / sizes) if sizes else 0.0
 
 
-def rank_beside(ranks: Tensor, known: Tensor, finite: Tensor) -> Tensor:
+def rank_beside(ranks: Tensor, known: Tensor) -> Tensor:
     """Ranks of what others do not explain of a member's ranks: of the residuals of a least-squares fit with a constant.
 
     Args:
         ranks: ``(n,)``, as `doubled_ranks` gives them.
         known: ``(n, k)``, those that explain.
-        finite: ``(n,)``, where the member has a value; the rest stays last.
 
     Returns:
         ``(n,)`` int64, doubled.
@@ -204,8 +203,7 @@ def rank_beside(ranks: Tensor, known: Tensor, finite: Tensor) -> Tensor:
     # Sums of whole numbers, so that the order of the rows makes no difference; rounding takes what the order of the
     # columns makes, and lets those tie who are alike in all.
     slopes = torch.linalg.pinv((along.T @ along).double(), hermitian=True) @ (along.T @ away).double()
-    left = torch.round(away.double() - along.double() @ slopes, decimals=6)
-    return doubled_ranks(torch.where(finite, left, -math.inf))
+    return doubled_ranks(torch.round(away.double() - along.double() @ slopes, decimals=6))
 
 
 RULES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -260,22 +260,21 @@ def slow_roles(
     by_agreement = slow_agreement_weights(table, anchors)
     explain = np.column_stack([*(ranks[anchor] for anchor in anchors), np.ones(n)])
 
-    def beside(ranking: list[float], known: list[bool]) -> list[float]:
+    def beside(ranking: list[float]) -> list[float]:
         left = np.array(ranking) - explain @ np.linalg.lstsq(explain, np.array(ranking), rcond=None)[0]
-        values = [round(value, 6) if is_known else -math.inf for value, is_known in zip(left, known, strict=True)]
+        values = [round(value, 6) for value in left]
         return [rank(values, i) for i in range(n)]
 
     others = [member for member in ranks if member not in adjusted and member not in beside_them]
     total = np.sum([by_agreement[member] * np.log(np.array(ranks[member]) / n) for member in others], 0)
     together = [round(value, 9) for value in total]
-    rest = beside([rank(together, i) for i in range(n)], [True] * n)
-    finite = {member: [math.isfinite(line[member]) for line in table] for member in ranks}
+    rest = beside([rank(together, i) for i in range(n)])
     for member in beside_them:
-        own = beside(ranks[member], finite[member])
+        own = beside(ranks[member])
         r = float(np.corrcoef(own, rest)[0, 1]) if len(set(rest)) > 1 and len(set(own)) > 1 else 0.0
         total = total + 3 * max(0.0, r) * np.log(np.array(ranks[member]) / n)
     for member, weight in adjusted.items():
-        total = total + weight * np.log(np.array(beside(ranks[member], finite[member])) / n)
+        total = total + weight * np.log(np.array(beside(ranks[member])) / n)
     return list(total)
 
 
@@ -308,8 +307,8 @@ def test_members_beside_and_adjusted(
 def test_two_anchors_that_rank_alike_are_one() -> None:
     table = [[a, 2 * a, b] for a, b in zip(range(20), random.Random(0).sample(range(20), 20), strict=True)]
     scores = torch.tensor(table, dtype=torch.float64)
-    both = rules.rank_beside(rules.doubled_ranks(scores[:, 2]), rules.rank_table(scores[:, :2]), torch.ones(20).bool())
-    one = rules.rank_beside(rules.doubled_ranks(scores[:, 2]), rules.rank_table(scores[:, :1]), torch.ones(20).bool())
+    both = rules.rank_beside(rules.doubled_ranks(scores[:, 2]), rules.rank_table(scores[:, :2]))
+    one = rules.rank_beside(rules.doubled_ranks(scores[:, 2]), rules.rank_table(scores[:, :1]))
     assert both.tolist() == one.tolist()
 
 
