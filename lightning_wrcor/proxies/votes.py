@@ -40,7 +40,8 @@ class Vote(Proxy):
 
     Raises:
         ValueError: for fewer than two members, two of one name, a vote among them, names that are not known, anchors that
-            are no members, anchors under a rule that has none, and members beside or adjusted for no anchors.
+            are no members, anchors under a rule that has none, members beside or adjusted for no anchors, and weights
+            below 0.
 
     Example:
         >>> Vote(["wrcor", "params"], rule="borda").combine({"wrcor": [3.0, 1.0, 2.0], "params": [9, 8, 7]})
@@ -81,6 +82,8 @@ class Vote(Proxy):
             raise ValueError(
                 f"The rule {rule} knows no anchors (got {anchors!r}): leave them out, or use rule='agreement'."
             )
+        if adjusted is not None and not isinstance(adjusted, Mapping):
+            raise ValueError(f"adjusted says how much each member counts, {{name: number}}; got {adjusted!r}.")
         if (beside or adjusted) and not anchors:
             raise ValueError(
                 f"Members are beside anchors, or adjusted for them (beside={beside!r}, adjusted={adjusted!r}), and the "
@@ -123,7 +126,7 @@ class Vote(Proxy):
             if roles.count(name) > 1:
                 raise ValueError(f"{name!r} is an anchor, beside the anchors, or adjusted for them; only one of these.")
         for name, weight in self.adjusted.items():
-            if not 0 <= weight < math.inf:
+            if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
                 raise ValueError(f"The adjusted member {name!r} counts {weight!r}; that is a number from 0 on.")
         return found
 

@@ -389,6 +389,8 @@ def test_who_can_be_beside_and_adjusted() -> None:
         ({"beside": ["params"]}, r"'params' is an anchor, beside the anchors, or adjusted for them; only one"),
         ({"beside": ["macs"], "adjusted": {"macs": 1.0}}, "'macs' is an anchor, beside the anchors, or adjusted"),
         ({"adjusted": {"macs": -1.0}}, r"'macs' counts -1\.0; that is a number from 0 on"),
+        ({"adjusted": {"macs": "half"}}, r"'macs' counts 'half'; that is a number from 0 on"),
+        ({"adjusted": ["macs"]}, r"adjusted says how much each member counts, \{name: number\}; got \['macs'\]"),
     ):
         with pytest.raises(ValueError, match=message):
             Vote(members, "agreement", **{"anchors": ["params"], **wrong})  # type: ignore[arg-type]
