@@ -509,11 +509,9 @@ def test_the_winner_is_drawn_with_the_costs_of_the_search(monkeypatch: pytest.Mo
 
 
 def test_without_matplotlib_the_card_says_how_to_get_figures(
-    found: SearchResult, monkeypatch: pytest.MonkeyPatch
+    found: SearchResult, monkeypatch: pytest.MonkeyPatch, forgotten_report: None
 ) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in [name for name in sys.modules if name.startswith("lightning_wrcor.report.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     from lightning_wrcor.report._card import write_card
