@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Literal
 
 import torch
@@ -40,8 +41,8 @@ class _OfGradients(Proxy):
     needs = Needs(gradients=True, target="logits")
     observers = (_Spread,)
 
-    def _seen(self, context: Context) -> _Spread | Measurement:
-        """What was seen, or that no gradient is left.
+    def measure(self, context: Context) -> float | Measurement:
+        """The score, in [0, 1]; -inf where no gradient is left.
 
         Raises:
             ValueError: for a network without non-linearities.
@@ -51,7 +52,11 @@ class _OfGradients(Proxy):
         # NaN is no zero: it stays, and is refused.
         if not seen.densities or not bool(torch.stack(seen.densities).any()):
             return Measurement(-math.inf, "dead: no gradient reaches a non-linearity")
-        return seen
+        return float(self._of(seen))
+
+    @abstractmethod
+    def _of(self, seen: _Spread) -> Tensor:
+        """The score of what was seen."""
 
 
 class GradientDensity(_OfGradients):
@@ -68,14 +73,8 @@ class GradientDensity(_OfGradients):
 
     name = "gradient_density"
 
-    def measure(self, context: Context) -> float | Measurement:
-        """The least density, in [0, 1]; -inf where no gradient is left.
-
-        Raises:
-            ValueError: for a network without non-linearities.
-        """
-        seen = self._seen(context)
-        return seen if isinstance(seen, Measurement) else float(torch.stack(seen.densities).min())
+    def _of(self, seen: _Spread) -> Tensor:
+        return torch.stack(seen.densities).min()
 
 
 class GradientReach(_OfGradients):
@@ -90,11 +89,5 @@ class GradientReach(_OfGradients):
 
     name = "gradient_reach"
 
-    def measure(self, context: Context) -> float | Measurement:
-        """The mean share, in [0, 1]; -inf where no gradient is left.
-
-        Raises:
-            ValueError: for a network without non-linearities.
-        """
-        seen = self._seen(context)
-        return seen if isinstance(seen, Measurement) else float(torch.stack(seen.shares).mean())
+    def _of(self, seen: _Spread) -> Tensor:
+        return torch.stack(seen.shares).mean()
